@@ -1,0 +1,139 @@
+//! The archiver actor: moves dead letters from their queues into the table. Without PostgreSQL they wait in the queue.
+
+use chrono::DateTime;
+use cloudevents::AttributesReader;
+use futures_util::{StreamExt, stream::select_all};
+use lapin::{
+    message::Delivery as Raw,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
+    types::{AMQPValue, FieldTable},
+};
+use serde_json::{Map, Value};
+use tracing::info;
+
+use super::{Bus, BusError, delivery::trace_of, envelope, topology};
+use crate::{
+    clock::Clock,
+    random::Random,
+    seal::sha256,
+    store::{
+        Pool,
+        dead_letters::{self, DeadLetter},
+    },
+    supervise::Shutdown,
+};
+
+/// Letters that are held at once.
+const PREFETCH: u16 = 32;
+
+/// Archives the dead letters of this process's handlers.
+pub struct Archiver {
+    /// The broker.
+    pub bus: Bus,
+    /// A pool whose role may write dead letters.
+    pub pool: Pool,
+    /// The handlers' names.
+    pub handlers: Vec<&'static str>,
+    /// The time of letters that carry none.
+    pub clock: Clock,
+    /// The source of letters' ids.
+    pub random: Random,
+    /// When to end.
+    pub shutdown: Shutdown,
+}
+
+impl Archiver {
+    /// Archives until shutdown.
+    ///
+    /// # Errors
+    /// When broker or database go away; what is not archived stays in its queue.
+    pub async fn run(mut self) -> Result<(), BusError> {
+        let connection = self.bus.connect("archiver").await?;
+        let mut letters = Vec::new();
+        for handler in &self.handlers {
+            let channel = connection.create_channel().await?;
+            channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
+            let consumer = channel
+                .basic_consume(
+                    topology::dead(handler).as_str().into(),
+                    "".into(),
+                    BasicConsumeOptions::default(),
+                    FieldTable::default(),
+                )
+                .await?;
+            letters.push(consumer.map(move |raw| (*handler, raw)));
+        }
+        let mut letters = select_all(letters);
+        loop {
+            tokio::select! {
+                next = letters.next() => {
+                    let (handler, raw) = next.ok_or_else(|| BusError::Cancelled("archiver".to_owned()))?;
+                    let raw = raw?;
+                    self.archive(handler, &raw).await?;
+                    raw.acker.ack(BasicAckOptions::default()).await?;
+                }
+                () = self.shutdown.requested() => {
+                    connection.close(200, "shutdown".into()).await?;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn archive(&self, handler: &str, raw: &Raw) -> Result<(), BusError> {
+        let properties = &raw.properties;
+        let event = cloudevents_amqp::decode(properties, &raw.data).ok();
+        let attempt = envelope::attempt(properties);
+        let reason = envelope::text(properties, envelope::REASON).unwrap_or_else(|| unanswered(properties));
+        // A letter that the broker itself moved carries no id: its content and its handler are its identity.
+        let letter = envelope::text(properties, envelope::LETTER)
+            .unwrap_or_else(|| hex::encode(sha256(&[handler.as_bytes(), b"\0", &raw.data].concat())));
+        let causes = envelope::text(properties, envelope::CAUSES)
+            .and_then(|text| serde_json::from_str(&text).ok())
+            .unwrap_or_default();
+        let failed_at = envelope::text(properties, envelope::FAILED_AT)
+            .and_then(|text| DateTime::parse_from_rfc3339(&text).ok())
+            .map_or_else(|| self.clock.now(), |time| time.to_utc());
+        info!(handler, event = event.as_ref().map(AttributesReader::id), reason, "dead letter archived");
+        let letter = DeadLetter {
+            id: self.random.uuid_v7(&self.clock),
+            handler: handler.to_owned(),
+            letter,
+            source: event.as_ref().map(|event| event.source().to_string()),
+            event_id: event.as_ref().map(|event| event.id().to_owned()),
+            ty: event.as_ref().map(|event| event.ty().to_owned()),
+            reason,
+            causes,
+            attempts: i32::try_from(attempt).unwrap_or(i32::MAX),
+            trace_id: event.as_ref().and_then(trace_of).map(|trace| trace.trace_id()),
+            failed_at,
+            content_type: properties.content_type().as_ref().map(ToString::to_string),
+            headers: headers(properties),
+            body: raw.data.clone(),
+        };
+        let mut connection = self.pool.get().await?;
+        Ok(dead_letters::insert(&mut connection, letter).await?)
+    }
+}
+
+fn unanswered(properties: &lapin::BasicProperties) -> String {
+    let why = envelope::text(properties, "x-first-death-reason").unwrap_or_else(|| "delivery_limit".to_owned());
+    format!("it came back without an answer until its limit was reached ({why})")
+}
+
+fn headers(properties: &lapin::BasicProperties) -> Value {
+    let mut map = Map::new();
+    for (name, value) in properties.headers().iter().flat_map(|headers| headers.inner()) {
+        let value = match value {
+            AMQPValue::LongString(text) => Value::from(String::from_utf8_lossy(text.as_bytes())),
+            AMQPValue::ShortString(text) => Value::from(text.as_str()),
+            AMQPValue::Boolean(flag) => Value::from(*flag),
+            AMQPValue::LongInt(n) => Value::from(*n),
+            AMQPValue::LongLongInt(n) => Value::from(*n),
+            // Nested values are the broker's own bookkeeping (x-death), which a redrive drops.
+            _ => continue,
+        };
+        map.insert(name.to_string(), value);
+    }
+    Value::Object(map)
+}

@@ -1,0 +1,93 @@
+//! One message as its handler sees it: the event, which try it is, and the claim that an effect in PostgreSQL settles.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cloudevents::{AttributesReader, Data, Event};
+use diesel_async::AsyncPgConnection;
+use orrery_schemas::{events::EventData, trace::TraceParent};
+use uuid::Uuid;
+
+use super::handler::Failure;
+use crate::store::{
+    StoreError,
+    inbox::{self, MessageKey},
+};
+
+/// A message under claim.
+pub struct Delivery {
+    event: Event,
+    /// Tries before this one.
+    attempt: i64,
+    key: MessageKey,
+    token: Uuid,
+    settled: AtomicBool,
+}
+
+impl Delivery {
+    pub(super) fn new(event: Event, attempt: i64, key: MessageKey, token: Uuid) -> Self {
+        Self { event, attempt, key, token, settled: AtomicBool::new(false) }
+    }
+
+    /// The event.
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+
+    /// Its id, as the producer gave it.
+    pub fn id(&self) -> &str {
+        self.event.id()
+    }
+
+    /// Tries before this one: 0 or 1.
+    pub fn attempt(&self) -> i64 {
+        self.attempt
+    }
+
+    /// The trace that the message belongs to.
+    pub fn trace(&self) -> Option<TraceParent> {
+        trace_of(&self.event)
+    }
+
+    /// The data, if the event is of the type `T`.
+    ///
+    /// # Errors
+    /// A failure to reject with: another type, or data that does not fit.
+    pub fn data<T: EventData>(&self) -> Result<T, Failure> {
+        if self.event.ty() != T::TYPE {
+            return Err(Failure::new(format!("the event's type is not {}", T::TYPE)));
+        }
+        let parsed = match self.event.data() {
+            Some(Data::Json(value)) => serde_json::from_value(value.clone()),
+            Some(Data::Binary(bytes)) => serde_json::from_slice(bytes),
+            Some(Data::String(text)) => serde_json::from_str(text),
+            None => return Err(Failure::new("the event carries no data")),
+        };
+        // serde's messages can quote the input, which may hold a name: only the place is told.
+        parsed.map_err(|error| {
+            Failure::new(format!("the data does not fit {} (line {}, column {})", T::TYPE, error.line(), error.column()))
+        })
+    }
+
+    /// Marks the effect as done in the transaction that makes it, so that both happen or neither.
+    ///
+    /// # Errors
+    /// When the claim was lost: the transaction must be rolled back.
+    pub async fn settle(&self, connection: &mut AsyncPgConnection) -> Result<(), StoreError> {
+        inbox::settle(connection, &self.key, self.token).await?;
+        self.settled.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether the handler settled the claim itself.
+    pub(super) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn key(&self) -> &MessageKey {
+        &self.key
+    }
+}
+
+pub(super) fn trace_of(event: &Event) -> Option<TraceParent> {
+    event.extension("traceparent").and_then(|value| value.to_string().parse().ok())
+}

@@ -1,0 +1,114 @@
+//! The headers of a message that goes on: to a retry queue or to the dead letters. Encoding of events lives in `cloudevents-amqp`.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, LongString},
+};
+use uuid::Uuid;
+
+use super::handler::Failure;
+
+/// Tries that have been used up.
+pub const ATTEMPT: &str = "attempt";
+/// Why the handler gave up.
+pub const REASON: &str = "reason";
+/// The causes of it, a JSON array of texts.
+pub const CAUSES: &str = "causes";
+/// When it gave up, RFC 3339.
+pub const FAILED_AT: &str = "failed-at";
+/// Which handler gave up.
+pub const HANDLER: &str = "handler";
+/// The id of the dead letter, so that one delivered twice is kept once.
+pub const LETTER: &str = "letter";
+
+/// Tries that the message has behind it.
+pub fn attempt(properties: &BasicProperties) -> i64 {
+    properties.headers().as_ref().and_then(|headers| headers.inner().get(ATTEMPT)).map_or(0, |value| {
+        match value {
+            AMQPValue::LongLongInt(n) => *n,
+            AMQPValue::LongInt(n) => i64::from(*n),
+            AMQPValue::ShortInt(n) => i64::from(*n),
+            AMQPValue::ShortShortInt(n) => i64::from(*n),
+            _ => 0,
+        }
+    })
+}
+
+/// The text of a header.
+pub fn text(properties: &BasicProperties, name: &str) -> Option<String> {
+    match properties.headers().as_ref()?.inner().get(name)? {
+        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        _ => None,
+    }
+}
+
+/// The message's properties for its next queue: what the broker added (`x-*`) and the old expiration are dropped.
+pub fn onward(properties: &BasicProperties, attempt: i64) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    for (name, value) in properties.headers().iter().flat_map(|headers| headers.inner()) {
+        if !name.as_str().starts_with("x-") {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    headers.insert(ATTEMPT.into(), AMQPValue::LongLongInt(attempt));
+    let mut next = BasicProperties::default().with_headers(headers).with_delivery_mode(2);
+    if let Some(value) = properties.content_type() {
+        next = next.with_content_type(value.clone());
+    }
+    if let Some(value) = properties.content_encoding() {
+        next = next.with_content_encoding(value.clone());
+    }
+    if let Some(value) = properties.message_id() {
+        next = next.with_message_id(value.clone());
+    }
+    if let Some(value) = properties.kind() {
+        next = next.with_type(value.clone());
+    }
+    if let Some(value) = properties.timestamp() {
+        next = next.with_timestamp(*value);
+    }
+    next
+}
+
+/// The same, with why it failed.
+pub fn dead(
+    properties: &BasicProperties,
+    attempts: i64,
+    handler: &str,
+    failure: &Failure,
+    at: DateTime<Utc>,
+    letter: Uuid,
+) -> BasicProperties {
+    let mut next = onward(properties, attempts);
+    let mut headers = next.headers().clone().unwrap_or_default();
+    let mut put = |name: &str, value: String| {
+        headers.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
+    };
+    put(REASON, failure.reason.clone());
+    put(CAUSES, serde_json::Value::from(failure.causes.clone()).to_string());
+    put(FAILED_AT, at.to_rfc3339_opts(SecondsFormat::Micros, true));
+    put(HANDLER, handler.to_owned());
+    put(LETTER, letter.to_string());
+    next = next.with_headers(headers);
+    next
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_broker_added_is_dropped_and_the_attempt_is_set() {
+        let mut headers = FieldTable::default();
+        headers.insert("x-death".into(), AMQPValue::LongLongInt(1));
+        headers.insert("cloudEvents_id".into(), AMQPValue::LongString("1".into()));
+        let properties = BasicProperties::default().with_headers(headers).with_expiration("5".into());
+        let next = onward(&properties, 1);
+        assert_eq!(attempt(&next), 1);
+        assert_eq!(next.expiration(), &None);
+        let names: Vec<_> = next.headers().as_ref().unwrap().inner().keys().map(ToString::to_string).collect();
+        assert_eq!(names, ["attempt", "cloudEvents_id"]);
+    }
+}

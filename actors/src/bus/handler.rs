@@ -1,0 +1,95 @@
+//! What a handler is and how it answers. How deliveries reach it lives in `consumer` and `lane`.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::Delivery;
+
+/// How long a message is held back that comes back uncounted: its dependency was away, we shut down, or another is at work on it.
+pub const PAUSE: Duration = Duration::from_secs(2);
+
+/// A handler's name, its limits and what it subscribes to.
+#[derive(Debug, Clone)]
+pub struct HandlerSpec {
+    /// Its name, which is its queue's: `maily.email`.
+    pub name: &'static str,
+    /// How many messages it works on at once.
+    pub prefetch: u16,
+    /// How long a failed try waits before the second.
+    pub retry_delay: Duration,
+    /// How long one try may take; the lease in the inbox is half as long again.
+    pub time_limit: Duration,
+    /// The event types it subscribes to; none for a handler of commands.
+    pub bindings: Vec<&'static str>,
+}
+
+impl HandlerSpec {
+    /// The delays that it has a retry queue for: its own, and the short one of what is not counted.
+    pub fn delays(&self) -> Vec<Duration> {
+        let mut delays = vec![self.retry_delay, PAUSE];
+        delays.dedup();
+        delays
+    }
+
+    /// How long a claim lasts.
+    pub(super) fn lease(&self) -> Duration {
+        self.time_limit + self.time_limit / 2
+    }
+}
+
+/// Why a try failed: a reason and its causes, outermost first. No address, name or token may stand in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// In a few words.
+    pub reason: String,
+    /// What led to it.
+    pub causes: Vec<String>,
+}
+
+impl Failure {
+    /// A reason without a cause.
+    pub fn new(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), causes: Vec::new() }
+    }
+
+    /// An error with its chain of sources.
+    pub fn of(error: &dyn std::error::Error) -> Self {
+        let mut causes = Vec::new();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            causes.push(cause.to_string());
+            source = cause.source();
+        }
+        Self { reason: error.to_string(), causes }
+    }
+}
+
+/// How a try ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The effect happened.
+    Done,
+    /// This try failed; one more may not.
+    Retry(Failure),
+    /// This input will never work.
+    Reject(Failure),
+    /// A dependency is away: nothing is counted, and nothing more is taken until `probe` finds it back.
+    Wait(Failure),
+}
+
+/// The logic behind a queue.
+#[async_trait]
+pub trait Handler: Send + Sync + 'static {
+    /// Its name, limits and subscriptions.
+    fn spec(&self) -> HandlerSpec;
+
+    /// Brings about the effect of one message, which may have been tried before.
+    async fn handle(&self, delivery: &Delivery) -> Outcome;
+
+    /// Whether what it depends on is back after a `Wait`.
+    ///
+    /// # Errors
+    /// What is still away.
+    async fn probe(&self) -> Result<(), Failure>;
+}

@@ -1,0 +1,16 @@
+//! The bus: topology, the relay that publishes the outbox, consumers with their four outcomes, the archiver of dead letters.
+//! The CloudEvents binding is a crate of its own (`cloudevents-amqp`); tables live in `store`.
+
+pub mod archiver;
+pub mod connection;
+pub mod consumer;
+pub mod delivery;
+mod envelope;
+pub mod handler;
+mod lane;
+pub mod relay;
+pub mod topology;
+
+pub use connection::{Bus, BusError};
+pub use delivery::Delivery;
+pub use handler::{Failure, Handler, HandlerSpec, Outcome};

@@ -1,0 +1,63 @@
+//! The section `broker`: where RabbitMQ is and how long to wait for it.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use url::Url;
+
+use super::Section;
+
+/// RabbitMQ.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Broker {
+    /// `amqp://user:password@host:port/vhost` (the vhost `/` is `%2f`); `amqps` for TLS.
+    pub url: SecretString,
+    /// How long to wait for a connection, or for an answer to a command.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+    /// How long to wait for the confirm of a publish before it is tried again.
+    #[serde(with = "humantime_serde")]
+    pub confirm_timeout: Duration,
+    /// Seconds between heartbeats.
+    pub heartbeat_seconds: u16,
+    /// How long an event may wait for a queue that takes it.
+    #[serde(with = "humantime_serde")]
+    pub event_lifetime: Duration,
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self {
+            url: SecretString::from("amqp://guest:guest@127.0.0.1:5672/%2f"),
+            timeout: Duration::from_secs(5),
+            confirm_timeout: Duration::from_secs(5),
+            heartbeat_seconds: 10,
+            event_lifetime: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}
+
+impl Section for Broker {
+    fn validate(&self, faults: &mut Vec<String>) {
+        match Url::parse(self.url.expose_secret()) {
+            Ok(url) if matches!(url.scheme(), "amqp" | "amqps") => {}
+            _ => faults.push(
+                "broker.url: is no address of RabbitMQ; write amqp://user:password@host:port/vhost".to_owned(),
+            ),
+        }
+        for (name, value) in [
+            ("timeout", self.timeout),
+            ("confirm_timeout", self.confirm_timeout),
+            ("event_lifetime", self.event_lifetime),
+        ] {
+            if value.is_zero() {
+                faults.push(format!("broker.{name}: must be above zero, such as 5s"));
+            }
+        }
+        if self.heartbeat_seconds == 0 {
+            faults.push("broker.heartbeat_seconds: must be above zero".to_owned());
+        }
+    }
+}

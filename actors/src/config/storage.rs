@@ -1,0 +1,70 @@
+//! The section `storage`: the S3 server and the bucket of the pictures.
+
+use std::{path::PathBuf, time::Duration};
+
+use secrecy::SecretString;
+use serde::Deserialize;
+use url::Url;
+
+use super::{Section, secret};
+
+/// Any S3.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Storage {
+    /// `https://host:port`.
+    pub endpoint: String,
+    /// The bucket; made when it is missing.
+    pub bucket: String,
+    /// The region that requests are signed for.
+    pub region: String,
+    /// The access key's id.
+    pub access_key: String,
+    /// Its secret.
+    pub secret_key: Option<SecretString>,
+    /// The file that holds it.
+    pub secret_key_file: Option<PathBuf>,
+    /// How long one attempt may take before the store counts as away.
+    #[serde(with = "humantime_serde")]
+    pub timeout: Duration,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            endpoint: "http://127.0.0.1:9000".to_owned(),
+            bucket: "orrery".to_owned(),
+            region: "us-east-1".to_owned(),
+            access_key: String::new(),
+            secret_key: None,
+            secret_key_file: None,
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Storage {
+    /// The secret key.
+    ///
+    /// # Errors
+    /// The line of what is missing or wrong.
+    pub fn secret(&self) -> Result<SecretString, String> {
+        secret::resolve("storage.secret_key", self.secret_key.as_ref(), self.secret_key_file.as_ref())?
+            .ok_or_else(|| "storage.secret_key: is missing; give the access key's secret".to_owned())
+    }
+}
+
+impl Section for Storage {
+    fn validate(&self, faults: &mut Vec<String>) {
+        if !Url::parse(&self.endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+            faults.push("storage.endpoint: is no http address; write https://host:port".to_owned());
+        }
+        let name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+        if !(3..=63).contains(&self.bucket.len()) || !self.bucket.chars().all(name) {
+            faults.push("storage.bucket: must be 3 to 63 of a-z, 0-9, '-' and '.'".to_owned());
+        }
+        if self.timeout.is_zero() {
+            faults.push("storage.timeout: must be above zero, such as 10s".to_owned());
+        }
+    }
+}

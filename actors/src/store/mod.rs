@@ -1,0 +1,11 @@
+//! The house's side of PostgreSQL: pools, outbox, inbox, dead letters, migrations. A service's own tables live in the service.
+//! Query functions take a connection, never a pool.
+
+pub mod dead_letters;
+pub mod inbox;
+pub mod migrations;
+pub mod outbox;
+pub mod pool;
+mod schema;
+
+pub use pool::{Pool, StoreError};

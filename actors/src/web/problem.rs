@@ -1,0 +1,119 @@
+//! Problem documents (RFC 9457): the one shape of every error that leaves by HTTP. The catalogue lives in `schemas::problems`.
+
+use actix_web::{
+    HttpResponse, ResponseError,
+    http::{
+        StatusCode,
+        header::{self, HeaderValue},
+    },
+};
+use orrery_schemas::problems::Code;
+use serde::Serialize;
+
+/// One faulty field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// The field's name.
+    pub field: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+    /// A stable snake-case code.
+    pub code: String,
+}
+
+/// An error with all that the client may know of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    code: Code,
+    detail: String,
+    retry_after_seconds: Option<u32>,
+    errors: Vec<FieldError>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    ty: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
+    errors: &'a [FieldError],
+}
+
+impl Problem {
+    /// A problem of the catalogue; `detail` says what is wrong here and what to do.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        let retry_after_seconds =
+            matches!(code, Code::Unavailable | Code::TooManyRequests).then_some(1);
+        Self { code, detail: detail.into(), retry_after_seconds, errors: Vec::new() }
+    }
+
+    /// A problem with one field.
+    pub fn field(
+        code: Code,
+        field: impl Into<String>,
+        field_code: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        let message = message.into();
+        let error = FieldError { field: field.into(), message: message.clone(), code: field_code.into() };
+        Self::new(code, message).with_errors(vec![error])
+    }
+
+    /// With the fields that are wrong.
+    #[must_use]
+    pub fn with_errors(mut self, errors: Vec<FieldError>) -> Self {
+        self.errors = errors;
+        self
+    }
+
+    /// With another time to wait before the next try.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// The problem's code.
+    pub fn code(&self) -> Code {
+        self.code
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code.slug(), self.detail)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let document = Document {
+            ty: self.code.uri(),
+            title: self.code.title(),
+            status: self.code.status(),
+            detail: &self.detail,
+            errors: &self.errors,
+        };
+        let mut response = HttpResponse::build(self.status_code());
+        response.insert_header((header::CACHE_CONTROL, "no-store"));
+        if let Some(seconds) = self.retry_after_seconds {
+            response.insert_header((header::RETRY_AFTER, seconds.to_string()));
+        }
+        if self.status_code() == StatusCode::UNAUTHORIZED {
+            response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
+        let mut response = response.json(document);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response
+    }
+}

@@ -1,0 +1,2 @@
+-- Roles stay: other databases of the cluster may use them.
+SELECT 1;
