@@ -1,0 +1,10 @@
+//! Spinoza, the image optimiser: from an uploaded picture to its square variants. Whose they are is autha's business.
+
+pub mod config;
+mod keys;
+mod optimizer;
+pub mod picture;
+mod service;
+
+pub use optimizer::spec;
+pub use service::{Parts, start};
