@@ -1,0 +1,10 @@
+//! Maily: renders mails and sends them, or keeps them as files. Who gets which mail is decided by whoever writes the command.
+
+pub mod config;
+mod handler;
+mod render;
+mod service;
+mod transport;
+
+pub use handler::spec;
+pub use service::{Parts, StartError, probe, start};
