@@ -1,0 +1,104 @@
+//! Argon2id (RFC 9106) with memory that a worker keeps between hashes. Threads and queues live in `pool`.
+
+use argon2::{
+    Algorithm, Argon2, Block, Params, Version,
+    password_hash::phc::{Ident, Output, ParamsString, PasswordHash, Salt},
+};
+use subtle::ConstantTimeEq;
+
+/// Memory, passes and lanes of new hashes, as OWASP's first choice; older hashes keep the parameters that they name.
+const MEMORY_KIB: u32 = 19_456;
+const PASSES: u32 = 2;
+const LANES: u32 = 1;
+
+/// A hash could not be made or read.
+#[derive(Debug, thiserror::Error)]
+#[error("the password hash cannot be made or read: {0}")]
+pub struct HashError(String);
+
+fn fault(error: impl std::fmt::Display) -> HashError {
+    HashError(error.to_string())
+}
+
+/// Hashes one password at a time.
+pub struct Hasher {
+    memory: Vec<Block>,
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Hasher {
+    /// A hasher with its memory, about 19 MiB, which is touched at the first hash.
+    pub fn new() -> Self {
+        Self { memory: Vec::new() }
+    }
+
+    /// Hashes `password` under `salt` to a PHC string.
+    ///
+    /// # Errors
+    /// When the library refuses, which valid parameters never bring about.
+    pub fn hash(&mut self, password: &[u8], salt: &[u8; 16]) -> Result<String, HashError> {
+        let params = Params::new(MEMORY_KIB, PASSES, LANES, Some(Params::DEFAULT_OUTPUT_LEN)).map_err(fault)?;
+        let output = self.digest(params.clone(), password, salt)?;
+        let hash = PasswordHash {
+            algorithm: Ident::new("argon2id").map_err(fault)?,
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(&params).map_err(fault)?,
+            salt: Some(Salt::new(salt).map_err(fault)?),
+            hash: Some(Output::new(&output).map_err(fault)?),
+        };
+        Ok(hash.to_string())
+    }
+
+    /// Whether `password` is the one that `phc` was made from, in constant time.
+    ///
+    /// # Errors
+    /// When `phc` is no Argon2id hash.
+    pub fn verify(&mut self, password: &[u8], phc: &str) -> Result<bool, HashError> {
+        let hash = PasswordHash::new(phc).map_err(fault)?;
+        let params = Params::try_from(&hash).map_err(fault)?;
+        let (Some(salt), Some(expected)) = (hash.salt, hash.hash) else {
+            return Err(fault("no salt or no hash"));
+        };
+        let output = self.digest(params, password, salt.as_ref())?;
+        Ok(output.ct_eq(expected.as_ref()).into())
+    }
+
+    fn digest(&mut self, params: Params, password: &[u8], salt: &[u8]) -> Result<Vec<u8>, HashError> {
+        let blocks = params.block_count();
+        if self.memory.len() < blocks {
+            self.memory.resize(blocks, Block::new());
+        }
+        let mut output = vec![0; params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN)];
+        let memory = self.memory.get_mut(..blocks).unwrap_or_default();
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+            .hash_password_into_with_memory(password, salt, &mut output, memory)
+            .map_err(fault)?;
+        Ok(output)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_verifies_against_its_own_hash_only() {
+        let mut hasher = Hasher::new();
+        let phc = hasher.hash(b"correct horse", &[7; 16]).unwrap();
+        assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
+        assert!(hasher.verify(b"correct horse", &phc).unwrap());
+        assert!(!hasher.verify(b"correct hors", &phc).unwrap());
+    }
+
+    #[test]
+    fn a_foreign_hash_is_an_error() {
+        let mut hasher = Hasher::new();
+        assert!(hasher.verify(b"x", "$2b$12$abcdefghijklmnopqrstuv").is_err());
+        assert!(hasher.verify(b"x", "").is_err());
+    }
+}

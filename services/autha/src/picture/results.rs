@@ -1,0 +1,204 @@
+//! The handler of spinoza's results: applied in one transaction, only if the upload is still the wanted one.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use cloudevents::AttributesReader;
+use diesel::{ExpressionMethods, Insertable, OptionalExtension, QueryDsl};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
+use orrery_actors::{
+    bus::{Delivery, Failure, Handler, HandlerSpec, Outcome, relay::Wake},
+    clock::Clock,
+    store::{
+        Pool, StoreError,
+        outbox::{About, Outbox},
+    },
+};
+use orrery_schemas::{
+    events::{AccountUpdated, Changed, EventData, ImageOptimized, ImageRejected, Variant},
+    ids::{AccountId, UploadId},
+};
+use std::time::Duration;
+use tracing::info;
+use uuid::Uuid;
+
+use crate::schema::{accounts, uploads, variants};
+
+/// Applies results.
+pub struct PictureResults {
+    /// Autha's connections.
+    pub pool: Pool,
+    /// Where messages are written.
+    pub outbox: Outbox,
+    /// Rung after a commit.
+    pub wake: Wake,
+    /// The time.
+    pub clock: Clock,
+    /// How long a failed try waits.
+    pub retry_delay: Duration,
+}
+
+/// The queue and its limits; `orrery migrate` declares by it.
+pub fn spec(retry_delay: Duration) -> HandlerSpec {
+    HandlerSpec {
+        name: "autha.pictures",
+        prefetch: 8,
+        retry_delay,
+        time_limit: Duration::from_secs(20),
+        bindings: vec![ImageOptimized::TYPE, ImageRejected::TYPE],
+    }
+}
+
+enum Found {
+    Optimized(Vec<Variant>),
+    Rejected { code: String, reason: String },
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = variants)]
+struct NewVariant {
+    upload: Uuid,
+    width: i32,
+    object_key: String,
+    media_type: String,
+    size_bytes: i64,
+}
+
+#[async_trait]
+impl Handler for PictureResults {
+    fn spec(&self) -> HandlerSpec {
+        spec(self.retry_delay)
+    }
+
+    async fn handle(&self, delivery: &Delivery) -> Outcome {
+        let result = match delivery.event().ty() {
+            ImageOptimized::TYPE => delivery
+                .data::<ImageOptimized>()
+                .map(|data| (data.upload, Found::Optimized(data.variants))),
+            _ => delivery
+                .data::<ImageRejected>()
+                .map(|data| (data.upload, Found::Rejected { code: data.code, reason: data.reason })),
+        };
+        let (upload, found) = match result {
+            Ok(result) => result,
+            Err(failure) => return Outcome::Reject(failure),
+        };
+        let applied = async {
+            let mut connection = self.pool.get().await?;
+            self.apply(&mut connection, delivery, upload, &found).await
+        };
+        match applied.await {
+            Ok(()) => {
+                self.wake.wake();
+                Outcome::Done
+            }
+            Err(error) if error.is_outage() => Outcome::Wait(Failure::of(&error)),
+            Err(error) => Outcome::Retry(Failure::of(&error)),
+        }
+    }
+
+    async fn probe(&self) -> Result<(), Failure> {
+        // The consumer asks the database itself, and there is nothing else.
+        Ok(())
+    }
+}
+
+impl PictureResults {
+    async fn apply(
+        &self,
+        connection: &mut AsyncPgConnection,
+        delivery: &Delivery,
+        upload: UploadId,
+        found: &Found,
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        connection
+            .transaction::<_, StoreError, _>(async |connection| {
+                let owner: Option<Uuid> = uploads::table
+                    .find(upload.0)
+                    .select(uploads::account)
+                    .first(connection)
+                    .await
+                    .optional()?;
+                let wanted: Option<Option<Uuid>> = match owner {
+                    Some(owner) => accounts::table
+                        .find(owner)
+                        .filter(accounts::deleted_at.is_null())
+                        .select(accounts::avatar_upload)
+                        .for_update()
+                        .first(connection)
+                        .await
+                        .optional()?,
+                    None => None,
+                };
+                match (owner, wanted.flatten()) {
+                    (Some(owner), Some(wanted)) if wanted == upload.0 => {
+                        self.settle_upload(connection, delivery, AccountId(owner), upload, found, now).await?;
+                    }
+                    _ => info!("the upload is not wanted any more: its result is discarded"),
+                }
+                delivery.settle(connection).await
+            })
+            .await
+    }
+
+    async fn settle_upload(
+        &self,
+        connection: &mut AsyncPgConnection,
+        delivery: &Delivery,
+        account: AccountId,
+        upload: UploadId,
+        found: &Found,
+        now: DateTime<Utc>,
+    ) -> Result<(), StoreError> {
+        let row = diesel::update(uploads::table.find(upload.0));
+        match found {
+            Found::Rejected { code, reason } => {
+                row.set((
+                    uploads::state.eq("rejected"),
+                    uploads::code.eq(code),
+                    uploads::reason.eq(reason),
+                    uploads::settled_at.eq(now),
+                ))
+                .execute(connection)
+                .await?;
+                // What is shown stays shown, and is the wanted one again.
+                diesel::update(accounts::table.find(account.0))
+                    .set((
+                        accounts::avatar_upload.eq(accounts::icon_upload),
+                        accounts::version.eq(accounts::version + 1),
+                    ))
+                    .execute(connection)
+                    .await?;
+            }
+            Found::Optimized(list) => {
+                let rows: Vec<_> = list.iter().map(|variant| new_variant(upload, variant)).collect();
+                diesel::insert_into(variants::table)
+                    .values(rows)
+                    .on_conflict_do_nothing()
+                    .execute(connection)
+                    .await?;
+                row.set((uploads::state.eq("done"), uploads::settled_at.eq(now))).execute(connection).await?;
+                let version: i64 = diesel::update(accounts::table.find(account.0))
+                    .set((accounts::icon_upload.eq(upload.0), accounts::version.eq(accounts::version + 1)))
+                    .returning(accounts::version)
+                    .get_result(connection)
+                    .await?;
+                let updated = AccountUpdated { account, version, changed: vec![Changed::Icon] };
+                let about =
+                    About { subject: Some(account.0), version: Some(version), trace: delivery.trace() };
+                self.outbox.event(connection, &updated, about).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn new_variant(upload: UploadId, variant: &Variant) -> NewVariant {
+    NewVariant {
+        upload: upload.0,
+        width: i32::try_from(variant.width).unwrap_or(i32::MAX),
+        object_key: variant.key.clone(),
+        media_type: variant.format.clone(),
+        size_bytes: i64::try_from(variant.bytes).unwrap_or(i64::MAX),
+    }
+}
