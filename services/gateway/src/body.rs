@@ -1,0 +1,153 @@
+//! The client's body on its way up: counted, paced and never gathered. The upstream's on its way down lives in `answer`.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use actix_web::{HttpMessage, HttpRequest, dev::Payload, http::header};
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::time::{Instant, Sleep, sleep};
+
+/// How a client frames its body (RFC 9112, section 6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// No body, and no word of one.
+    None,
+    /// So many bytes.
+    Sized(u64),
+    /// Until the last chunk.
+    Chunked,
+}
+
+/// Why a body ended early; it is the client's fault each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The client paused for too long.
+    #[error("the body came too slowly")]
+    Slow,
+    /// More came than the route takes.
+    #[error("the body is too large")]
+    Large,
+    /// The client went away, or its framing is broken.
+    #[error("the body is broken")]
+    Broken,
+}
+
+/// A body that several tries can share, as long as none has begun to read it.
+///
+/// Whoever keeps a clone keeps the connection from being used for another request before this body ended: actix would
+/// else read the rest of an unwanted chunked body for as long as a client cares to send it.
+#[derive(Clone)]
+pub struct ClientBody(Rc<Inner>);
+
+struct Inner {
+    payload: RefCell<Payload>,
+    timer: RefCell<Pin<Box<Sleep>>>,
+    most_bytes: u64,
+    declared: Option<u64>,
+    pause: Duration,
+    seen_bytes: Cell<u64>,
+    started: Cell<bool>,
+    waiting: Cell<bool>,
+    since: Cell<Instant>,
+    fault: Cell<Option<Fault>>,
+}
+
+impl Framing {
+    /// How this request's body is framed; `None` when its head contradicts itself.
+    pub fn of(request: &HttpRequest) -> Option<Self> {
+        if request.chunked().ok()? {
+            return Some(Self::Chunked);
+        }
+        match request.headers().get(header::CONTENT_LENGTH) {
+            None => Some(Self::None),
+            Some(length) => length.to_str().ok()?.trim().parse().ok().map(Self::Sized),
+        }
+    }
+}
+
+impl ClientBody {
+    /// A body of at most `most_bytes`, with pauses of at most `pause`.
+    pub fn new(payload: Payload, framing: Framing, most_bytes: u64, pause: Duration) -> Self {
+        Self(Rc::new(Inner {
+            payload: RefCell::new(payload),
+            timer: RefCell::new(Box::pin(sleep(pause))),
+            most_bytes,
+            declared: if let Framing::Sized(bytes) = framing { Some(bytes) } else { None },
+            pause,
+            seen_bytes: Cell::new(0),
+            started: Cell::new(false),
+            waiting: Cell::new(false),
+            since: Cell::new(Instant::now()),
+            fault: Cell::new(None),
+        }))
+    }
+
+    /// Whether anyone began to read it; from then on no other upstream can be tried.
+    pub fn started(&self) -> bool {
+        self.0.started.get()
+    }
+
+    /// Why it ended early.
+    pub fn fault(&self) -> Option<Fault> {
+        self.0.fault.get()
+    }
+
+    /// Since when it is the upstream's turn; none while the client is awaited.
+    pub fn upstreams_turn(&self) -> Option<Instant> {
+        (!self.0.waiting.get()).then(|| self.0.since.get())
+    }
+
+    fn fail(&self, fault: Fault) -> Poll<Option<Result<Bytes, Fault>>> {
+        self.0.fault.set(Some(fault));
+        Poll::Ready(Some(Err(fault)))
+    }
+}
+
+impl Stream for ClientBody {
+    type Item = Result<Bytes, Fault>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let inner = &*self.0;
+        inner.started.set(true);
+        if let Some(fault) = inner.fault.get() {
+            return Poll::Ready(Some(Err(fault)));
+        }
+        let polled = Pin::new(&mut *inner.payload.borrow_mut()).poll_next(cx);
+        let Poll::Ready(item) = polled else {
+            let mut timer = inner.timer.borrow_mut();
+            if !inner.waiting.replace(true) {
+                timer.as_mut().reset(Instant::now() + inner.pause);
+            }
+            ready!(timer.as_mut().poll(cx));
+            return self.fail(Fault::Slow);
+        };
+        inner.waiting.set(false);
+        inner.since.set(Instant::now());
+        match item {
+            None if inner.declared.is_some_and(|declared| inner.seen_bytes.get() != declared) => {
+                self.fail(Fault::Broken)
+            }
+            None => Poll::Ready(None),
+            Some(Err(_)) => self.fail(Fault::Broken),
+            Some(Ok(chunk)) => {
+                let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
+                let seen = inner.seen_bytes.get().saturating_add(length);
+                inner.seen_bytes.set(seen);
+                if inner.declared.is_some_and(|declared| seen > declared) {
+                    self.fail(Fault::Broken)
+                } else if seen > inner.most_bytes {
+                    self.fail(Fault::Large)
+                } else {
+                    Poll::Ready(Some(Ok(chunk)))
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! A gateway and upstreams on random ports, and a client that says and shows every byte.
+
+use std::{
+    collections::HashMap,
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use actix_web::{App, HttpServer, Route, dev::ServerHandle, web};
+use anyhow::{Context, Result};
+use orrery_actors::{random::Random, supervise::Supervisor, web::health::Health};
+use orrery_gateway::config::Config;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A server that stops with its test.
+pub struct Running {
+    pub address: SocketAddr,
+    handle: ServerHandle,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.handle.stop(false));
+    }
+}
+
+pub fn config(upstreams: &[SocketAddr]) -> Config {
+    Config {
+        autha: upstreams.iter().map(|address| format!("http://{address}").parse().unwrap()).collect(),
+        workers: 1,
+        ..Config::default()
+    }
+}
+
+pub fn gateway(config: &Config) -> Result<Running> {
+    let runtime: &'static tokio::runtime::Runtime = Box::leak(Box::new(
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?,
+    ));
+    let random = Random::seeded(7);
+    let health = Health::new(Vec::new(), Supervisor::new(runtime, random.clone(), Duration::from_secs(1)));
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let server = orrery_gateway::server_on(listener, config, health, random)?;
+    let handle = server.handle();
+    actix_rt::spawn(server);
+    Ok(Running { address, handle })
+}
+
+/// An upstream that answers everything by one handler.
+pub fn upstream(handler: impl Fn() -> Route + Clone + Send + 'static) -> Result<Running> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    let server = HttpServer::new(move || {
+        App::new().app_data(web::PayloadConfig::new(32 << 20)).default_service(handler())
+    })
+    .workers(1)
+    .disable_signals()
+    .listen(listener)?
+    .run();
+    let handle = server.handle();
+    actix_rt::spawn(server);
+    Ok(Running { address, handle })
+}
+
+/// An address at which nobody listens.
+pub fn nobody() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// An answer, as far as it came.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: HashMap<String, String>,
+    /// Everything after the head, chunk sizes included.
+    pub body: String,
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    /// Checks that this is a problem document of this status.
+    pub fn assert_problem(&self, status: u16) {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        assert_eq!(self.header("x-content-type-options"), "nosniff");
+        assert_eq!(self.header("referrer-policy"), "no-referrer");
+        let document: serde_json::Value = serde_json::from_str(&self.body).unwrap();
+        assert_eq!(document["status"], status);
+    }
+}
+
+pub struct Client(pub TcpStream);
+
+impl Client {
+    pub async fn connect(to: &Running) -> Result<Self> {
+        Ok(Self(TcpStream::connect(to.address).await?))
+    }
+
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<()> {
+        Ok(timeout(DEADLINE, self.0.write_all(bytes.as_ref())).await??)
+    }
+
+    /// Reads until this text came.
+    pub async fn read_until(&mut self, text: &str) -> Result<String> {
+        let mut read = Vec::new();
+        while !String::from_utf8_lossy(&read).contains(text) {
+            let mut buffer = [0; 4096];
+            let length = timeout(DEADLINE, self.0.read(&mut buffer)).await??;
+            anyhow::ensure!(length > 0, "ended after {:?}", String::from_utf8_lossy(&read));
+            read.extend_from_slice(&buffer[..length]);
+        }
+        Ok(String::from_utf8(read)?)
+    }
+
+    /// Reads until the gateway ends the connection.
+    pub async fn reply(mut self) -> Result<Reply> {
+        let mut read = Vec::new();
+        timeout(DEADLINE, self.0.read_to_end(&mut read)).await.context("the connection was not ended")??;
+        let text = String::from_utf8(read)?;
+        let (head, body) = text.split_once("\r\n\r\n").with_context(|| format!("no head: {text:?}"))?;
+        let mut lines = head.lines();
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)).context("no status")?.parse()?;
+        let headers = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        Ok(Reply { status, headers, body: body.to_owned() })
+    }
+}
+
+/// One request of its own connection; `rest` is what follows the request line, without `Host` and `Connection`.
+pub async fn ask(gateway: &Running, line: &str, rest: &str) -> Result<Reply> {
+    let mut client = Client::connect(gateway).await?;
+    let rest = if rest.is_empty() { "\r\n" } else { rest };
+    client.send(format!("{line} HTTP/1.1\r\nhost: public.example\r\nconnection: close\r\n{rest}")).await?;
+    client.reply().await
+}

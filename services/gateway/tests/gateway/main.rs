@@ -1,0 +1,6 @@
+//! The gateway before real upstreams on real sockets.
+
+mod bodies;
+mod failures;
+mod harness;
+mod passing;
