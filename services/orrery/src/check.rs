@@ -1,0 +1,74 @@
+//! `orrery check`: the configuration, then every dependency, a line each; the exit code tells.
+
+use std::process::ExitCode;
+
+use orrery_actors::{bus::Bus, objects::Objects, store::migrations};
+use orrery_schemas::services::Service;
+
+use crate::{config::Config, wiring};
+
+/// Shows the effective configuration; secrets do not print themselves.
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+pub fn print(config: &Config) -> anyhow::Result<ExitCode> {
+    println!("{config:#?}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tries everything.
+pub async fn check(config: Config) -> anyhow::Result<ExitCode> {
+    let mut lines: Vec<(&str, Result<String, String>)> = vec![("configuration", Ok("valid".to_owned()))];
+    let needs_master = config.enables(Service::Autha);
+    let needs_mail = needs_master || config.enables(Service::Maily);
+    let keys = if needs_master { config.keys.master().map(drop) } else { Ok(()) }
+        .and_then(|()| if needs_mail { config.keys.mail().map(drop) } else { Ok(()) });
+    lines.push(("keys", keys.map(|()| "there".to_owned())));
+
+    let database = match migrations::pending(&config.database).await {
+        Ok(0) => Ok("reachable, of this version".to_owned()),
+        Ok(n) => Err(format!("{n} migrations are pending: run 'orrery migrate'")),
+        Err(error) => Err(format!("{error}: look at database.url")),
+    };
+    lines.push(("postgresql", database));
+    lines.push(("rabbitmq", broker(&config).await));
+    if config.enables(Service::Autha) || config.enables(Service::Spinoza) {
+        let bucket = match Objects::new(&config.storage) {
+            Ok(objects) => objects
+                .probe()
+                .await
+                .map(|()| "reachable, the bucket is there".to_owned())
+                .map_err(|error| format!("{error}: look at the section storage, then run 'orrery migrate'")),
+            Err(error) => Err(error.to_string()),
+        };
+        lines.push(("storage", bucket));
+    }
+    if config.enables(Service::Maily) {
+        let way = orrery_maily::probe(&config.maily).await;
+        lines.push(("mail", way.map(|()| "ready".to_owned())));
+    }
+    Ok(tell(&lines))
+}
+
+async fn broker(config: &Config) -> Result<String, String> {
+    let away = |error: &dyn std::fmt::Display| format!("{error}: look at broker.url");
+    let bus = Bus::new(config.broker.clone());
+    let connection = bus.connect("check").await.map_err(|error| away(&error))?;
+    for service in &config.services.0 {
+        for spec in wiring::handlers(config, *service) {
+            bus.has_queue(&connection, spec.name)
+                .await
+                .map_err(|error| format!("the queue {} is missing: run 'orrery migrate' ({error})", spec.name))?;
+        }
+    }
+    Ok("reachable, the queues are there".to_owned())
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+fn tell(lines: &[(&str, Result<String, String>)]) -> ExitCode {
+    for (what, result) in lines {
+        match result {
+            Ok(text) => println!("ok      {what:<14} {text}"),
+            Err(text) => println!("failed  {what:<14} {text}"),
+        }
+    }
+    if lines.iter().all(|(_, result)| result.is_ok()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,291 @@
+//! `orrery serve`: one process with the named services, from its first listener to the last flushed row.
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use actix_rt::{Arbiter, System};
+use actix_web::{App, HttpServer, dev::ServerHandle, web};
+use anyhow::{Context, bail};
+use orrery_actors::{
+    bus::{Bus, archiver::Archiver},
+    clock::Clock,
+    objects::Objects,
+    random::Random,
+    store::{Pool, migrations},
+    supervise::Supervisor,
+    web::{health::{Dependency, Health}, problem::Problem},
+};
+use orrery_schemas::{problems::Code, services::Service};
+use tokio::{runtime::Runtime, sync::watch};
+use tracing::{error, info, warn};
+
+use crate::{config::Config, wiring};
+
+/// How long sent rows of the outbox are kept.
+const KEEP_SENT: Duration = Duration::from_secs(24 * 3600);
+
+/// What the services of a process share.
+struct House {
+    config: Config,
+    main: &'static Runtime,
+    bus: Bus,
+    clock: Clock,
+    random: Random,
+    supervisor: Supervisor,
+    /// Turns true when the database has this version's schema.
+    migrated: watch::Sender<bool>,
+}
+
+/// Runs until SIGTERM or Ctrl-C.
+pub fn serve(config: Config, named: &[Service]) -> anyhow::Result<ExitCode> {
+    let services = chosen(&config, named)?;
+    let main = wiring::main_runtime()?;
+    let random = Random::system()?;
+    let grace = config.internal.grace;
+    let house = House {
+        bus: Bus::new(config.broker.clone()),
+        clock: Clock::System,
+        supervisor: Supervisor::new(main, random.clone(), grace),
+        random,
+        main,
+        config,
+        migrated: watch::Sender::new(false),
+    };
+    System::with_tokio_rt(|| main).block_on(house.run(services))
+}
+
+fn chosen(config: &Config, named: &[Service]) -> anyhow::Result<Vec<Service>> {
+    if let Some(off) = named.iter().find(|service| !config.enables(**service)) {
+        bail!("{off} is not among the enabled services: add it to 'services' (ORRERY_SERVICES), so that its queues are made");
+    }
+    let wanted = if named.is_empty() { &config.services.0 } else { named };
+    Ok(Service::ALL.into_iter().filter(|service| wanted.contains(service)).collect())
+}
+
+impl House {
+    async fn run(self, services: Vec<Service>) -> anyhow::Result<ExitCode> {
+        let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+        let missing: Vec<_> = Service::ALL.iter().filter(|s| !services.contains(s)).map(|s| s.name()).collect();
+        info!(
+            services = services.iter().map(|service| service.name()).collect::<Vec<_>>().join(","),
+            left_out = missing.join(","),
+            "starting"
+        );
+        let pools = self.pools(&services)?;
+        let health = Health::new(self.dependencies(&services, &pools)?, self.supervisor.clone());
+        let mut servers: Vec<ServerHandle> = Vec::new();
+        self.listen(&mut servers, internal(&self.config, health.clone())?, "internal");
+
+        if services.contains(&Service::Gateway) {
+            let server = orrery_gateway::server(&self.config.gateway, health.clone(), self.random.clone())
+                .with_context(|| format!("the gateway cannot listen on {}", self.config.gateway.listen))?;
+            self.listen(&mut servers, server, "gateway");
+        }
+        if services.iter().any(|service| *service != Service::Gateway) {
+            tokio::select! {
+                () = migrations::wait(&self.config.database, waiting()) => {}
+                _ = terminate.recv() => return self.stop(servers).await,
+                _ = tokio::signal::ctrl_c() => return self.stop(servers).await,
+            }
+        }
+        self.migrated.send_replace(true);
+        for (service, pool) in &pools {
+            match service {
+                Service::Autha => {
+                    let server = self.autha(pool, health.clone())?;
+                    self.listen(&mut servers, server, "autha");
+                }
+                Service::Spinoza => self.spinoza(pool)?,
+                Service::Maily => self.maily(pool)?,
+                Service::Gateway => {}
+            }
+        }
+        self.archiver(&pools);
+        info!("started");
+
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: stopping"),
+            _ = tokio::signal::ctrl_c() => info!("Ctrl-C: stopping"),
+        }
+        self.stop(servers).await
+    }
+
+    /// A pool for each service with a database role.
+    fn pools(&self, services: &[Service]) -> anyhow::Result<Vec<(Service, Pool)>> {
+        services
+            .iter()
+            .filter(|service| **service != Service::Gateway)
+            .map(|service| {
+                let pool = Pool::new(&self.config.database, *service, self.main.handle().clone())?;
+                Ok((*service, pool))
+            })
+            .collect()
+    }
+
+    fn dependencies(
+        &self,
+        services: &[Service],
+        pools: &[(Service, Pool)],
+    ) -> anyhow::Result<Vec<Dependency>> {
+        let runs = |service| services.contains(&service);
+        let mut dependencies = Vec::new();
+        if let Some((_, pool)) = pools.first() {
+            dependencies.push(wiring::postgresql(pool.clone()));
+            let migrated = self.migrated.subscribe();
+            dependencies.push(Dependency::new("migrations", true, move || {
+                let done = *migrated.borrow();
+                async move { done }
+            }));
+            dependencies.push(wiring::rabbitmq(self.bus.clone(), !runs(Service::Autha)));
+        }
+        if runs(Service::Autha) || runs(Service::Spinoza) {
+            dependencies.push(wiring::storage(self.objects()?));
+        }
+        if runs(Service::Gateway) && !runs(Service::Autha) {
+            let client = reqwest::Client::new();
+            let upstreams = self.config.gateway.autha.clone();
+            dependencies.push(Dependency::new("autha", true, move || {
+                let (client, upstreams) = (client.clone(), upstreams.clone());
+                async move {
+                    for upstream in upstreams {
+                        let Ok(url) = upstream.join("/health/ready") else { continue };
+                        if client.get(url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+                            return true;
+                        }
+                    }
+                    false
+                }
+            }));
+        }
+        Ok(dependencies)
+    }
+
+    fn objects(&self) -> anyhow::Result<Objects> {
+        Ok(Objects::new(&self.config.storage)?)
+    }
+
+    fn autha(&self, pool: &Pool, health: Health) -> anyhow::Result<actix_web::dev::Server> {
+        let arbiter = Arbiter::with_tokio_rt({
+            let main = self.main;
+            move || main
+        });
+        let parts = orrery_autha::Parts {
+            event_lifetime: self.config.broker.event_lifetime,
+            keep_sent: KEEP_SENT,
+            master: self.config.keys.master().map_err(anyhow::Error::msg)?,
+            mail: self.config.keys.mail().map_err(anyhow::Error::msg)?,
+            pool: pool.clone(),
+            bus: self.bus.clone(),
+            objects: self.objects()?,
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+            main: self.main.handle().clone(),
+            config: self.config.autha.clone(),
+        };
+        let listen = parts.config.listen;
+        orrery_autha::Autha::start(parts, &self.supervisor, arbiter, health)
+            .map(|autha| autha.server)
+            .with_context(|| format!("autha cannot start on {listen}"))
+    }
+
+    fn spinoza(&self, pool: &Pool) -> anyhow::Result<()> {
+        let parts = orrery_spinoza::Parts {
+            config: self.config.spinoza.clone(),
+            event_lifetime: self.config.broker.event_lifetime,
+            keep_sent: KEEP_SENT,
+            pool: pool.clone(),
+            bus: self.bus.clone(),
+            objects: self.objects()?,
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+        };
+        orrery_spinoza::start(parts, &self.supervisor);
+        Ok(())
+    }
+
+    fn maily(&self, pool: &Pool) -> anyhow::Result<()> {
+        let parts = orrery_maily::Parts {
+            config: self.config.maily.clone(),
+            mail: self.config.keys.mail().map_err(anyhow::Error::msg)?,
+            pool: pool.clone(),
+            bus: self.bus.clone(),
+            clock: self.clock.clone(),
+            random: self.random.clone(),
+        };
+        orrery_maily::start(parts, &self.supervisor)?;
+        Ok(())
+    }
+
+    /// The dead letters of this process's handlers.
+    fn archiver(&self, pools: &[(Service, Pool)]) {
+        let handlers: Arc<[&'static str]> = pools
+            .iter()
+            .flat_map(|(service, _)| wiring::handlers(&self.config, *service))
+            .map(|spec| spec.name)
+            .collect();
+        let Some((_, pool)) = pools.first().cloned() else { return };
+        let (bus, clock, random) = (self.bus.clone(), self.clock.clone(), self.random.clone());
+        let signal = self.supervisor.shutdown_signal();
+        self.supervisor.start("archiver", move || {
+            Archiver {
+                bus: bus.clone(),
+                pool: pool.clone(),
+                handlers: handlers.to_vec(),
+                clock: clock.clone(),
+                random: random.clone(),
+                shutdown: signal.clone(),
+            }
+            .run()
+        });
+    }
+
+    fn listen(&self, servers: &mut Vec<ServerHandle>, server: actix_web::dev::Server, name: &'static str) {
+        servers.push(server.handle());
+        actix_rt::spawn(async move {
+            if let Err(error) = server.await {
+                error!(name, %error, "a listener ended");
+            }
+        });
+    }
+
+    async fn stop(&self, servers: Vec<ServerHandle>) -> anyhow::Result<ExitCode> {
+        let grace = self.config.internal.grace;
+        let drain = async {
+            // The door first, then what stands behind it: the last pushed is behind the ones before.
+            for server in servers {
+                server.stop(true).await;
+            }
+        };
+        if tokio::time::timeout(grace / 2, drain).await.is_err() {
+            warn!("requests were still at work when their grace was over");
+        }
+        self.supervisor.shutdown(grace).await;
+        info!("stopped");
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Tells once what is waited for, and again when it changes.
+fn waiting() -> impl FnMut(&str) {
+    let mut told = String::new();
+    move |fault| {
+        if told != fault {
+            warn!(fault, "waiting for the database");
+            fault.clone_into(&mut told);
+        }
+    }
+}
+
+fn internal(config: &Config, health: Health) -> anyhow::Result<actix_web::dev::Server> {
+    let listen = config.internal.listen;
+    let server = HttpServer::new(move || {
+        App::new().configure(health.clone().routes(true)).default_service(web::to(|| async {
+            Err::<&str, _>(Problem::new(Code::NotFound, "health is at /health/live, /health/ready and /health/actors"))
+        }))
+    })
+    .workers(1)
+    .disable_signals()
+    .shutdown_timeout(1)
+    .bind(listen)
+    .with_context(|| format!("the listener for operators cannot have {listen}: change internal.listen"))?;
+    Ok(server.run())
+}
