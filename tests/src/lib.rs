@@ -1,0 +1,51 @@
+//! The harness of the system's tests: everything a test needs to run the real binary against real parts and to hurt it.
+//! The tests themselves are in `tests/`; what a service does is in the services' crates, never here.
+//!
+//! | room | what is in it |
+//! |---|---|
+//! | `world` | one isolated system per test: database, virtual host, object store, mail receiver, a proxy before each |
+//! | `world::builder` | how such a world is assembled, and the settings that its services get |
+//! | `service` | one `orrery serve` process: spawn, kill, terminate, restart, memory, log |
+//! | `process` | any child process with a log file; it never outlives its test |
+//! | `proxy` | a TCP proxy that cuts, pauses and withholds answers |
+//! | `smtp` | a mail receiver that accepts, refuses, delays and drops by script |
+//! | `mail` | one received or captured mail, parsed |
+//! | `broker`, `database` | a virtual host and a database per test, and what tests ask them |
+//! | `client`, `person` | a client of the public HTTP API, and the people who sign up by it |
+//! | `pictures` | good and bad pictures, made by code |
+//! | `secrets` | what must never stand in a log, and the search for it |
+//! | `deadline` | waiting on conditions, never on a bare sleep |
+//! | `ports` | TCP ports that no other test takes |
+//! | `fresh` | the one source of randomness |
+//! | `environment` | what `./dev test` tells the tests about this machine |
+//! | `teardown` | asynchronous cleaning up from `Drop` |
+
+pub mod broker;
+pub mod client;
+pub mod database;
+pub mod deadline;
+pub mod environment;
+pub mod fresh;
+pub mod mail;
+pub mod person;
+pub mod pictures;
+pub mod ports;
+pub mod process;
+pub mod proxy;
+pub mod secrets;
+pub mod service;
+pub mod smtp;
+mod teardown;
+pub mod world;
+
+pub use broker::Broker;
+pub use client::{Answer, Client, Problem};
+pub use database::Database;
+pub use deadline::eventually;
+pub use mail::Mail;
+pub use person::Person;
+pub use proxy::Proxy;
+pub use service::{Memory, Service};
+pub use smtp::SmtpReceiver;
+pub use world::builder::WorldBuilder;
+pub use world::{Proxies, World};

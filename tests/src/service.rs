@@ -1,0 +1,247 @@
+//! One `orrery serve` process of a world. What it is told is put together in `world::builder`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use nix::sys::signal::Signal;
+
+use crate::client::{Answer, Client};
+use crate::deadline::eventually;
+use crate::ports::Port;
+use crate::process::{Process, read_log, tail};
+
+/// The longest that a process may take from start to ready.
+const READY: Duration = Duration::from_secs(30);
+
+/// What all processes of a world share; a service keeps it, so that it can start again by itself.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) binary: PathBuf,
+    pub(crate) folder: PathBuf,
+    pub(crate) settings: BTreeMap<String, String>,
+    pub(crate) gateway: Port,
+    pub(crate) autha: Port,
+    /// The logs of all processes ever started.
+    pub(crate) logs: Mutex<Vec<PathBuf>>,
+    pub(crate) started: AtomicUsize,
+}
+
+impl Site {
+    /// A log file of its own for a process.
+    pub(crate) fn new_log(&self, name: &str) -> PathBuf {
+        let number = self.started.fetch_add(1, Ordering::SeqCst) + 1;
+        let log = self.folder.join(format!("{number}-{name}.log"));
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner).push(log.clone());
+        log
+    }
+}
+
+/// The memory of a process, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Resident memory, shared pages counted in full (`Rss` in smaps_rollup).
+    pub rss_bytes: u64,
+    /// Resident memory, shared pages counted in parts (`Pss` in smaps_rollup).
+    pub pss_bytes: u64,
+    /// The highest resident memory since the start or [`Service::reset_peak`] (`VmHWM` in status).
+    pub peak_rss_bytes: u64,
+}
+
+/// A process that serves some of the services; dropping it kills it. All its runs write to one log.
+#[derive(Debug)]
+pub struct Service {
+    site: Arc<Site>,
+    services: Vec<String>,
+    settings: BTreeMap<String, String>,
+    internal: Port,
+    log: PathBuf,
+    process: Process,
+}
+
+impl Service {
+    /// Starts a process and does not wait for it.
+    pub(crate) fn launch(site: &Arc<Site>, services: &[&str], extra: &[(&str, &str)]) -> Result<Self> {
+        let internal = Port::reserve()?;
+        let mut settings = site.settings.clone();
+        settings.insert("ORRERY_INTERNAL__LISTEN".to_owned(), internal.address().to_string());
+        settings.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let log =
+            site.new_log(if services.is_empty() { "all".to_owned() } else { services.join("-") }.as_str());
+        let services: Vec<String> = services.iter().map(|service| (*service).to_owned()).collect();
+        let process = start(site, &services, &settings, &log)?;
+        Ok(Self { site: Arc::clone(site), services, settings, internal, log, process })
+    }
+
+    /// Waits until the process says on its internal listener that it is ready.
+    ///
+    /// # Errors
+    /// It ended, or was not ready within `deadline`; the error has the end of its log.
+    pub async fn wait_ready(&mut self, deadline: Duration) -> Result<()> {
+        let client = Client::new(&self.internal_url())?;
+        let process = &mut self.process;
+        let ready = eventually(deadline, "the process to be ready", async || {
+            if let Some(status) = process.ended() {
+                return Some(Err(anyhow!("it ended with {status} before it was ready")));
+            }
+            let answer = client.get("/health/ready").await;
+            answer.is_ok_and(|answer| answer.status == 200).then_some(Ok(()))
+        })
+        .await;
+        ready.and_then(|ended| ended).with_context(|| tail(&self.log, 40))
+    }
+
+    /// Waits as [`Service::wait_ready`] does, and starts the process again when another took one of its ports.
+    pub(crate) async fn settle(&mut self) -> Result<()> {
+        let mut tries_left = 3;
+        loop {
+            let ready = self.wait_ready(READY).await;
+            let taken = || read_log(&self.log).to_lowercase().contains("address already in use");
+            if ready.is_ok() || tries_left == 0 || self.process.ended().is_none() || !taken() {
+                return ready;
+            }
+            tries_left -= 1;
+            self.process = start(&self.site, &self.services, &self.settings, &self.log)?;
+        }
+    }
+
+    /// SIGKILL; when this returns the process is gone.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// SIGTERM, then waits for its end and gives its status.
+    ///
+    /// # Errors
+    /// It had ended before, or still runs after `deadline`; the error has the end of its log.
+    pub async fn terminate(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        self.process.signal(Signal::SIGTERM)?;
+        self.process.wait(deadline).await
+    }
+
+    /// Starts the process again at the same addresses and waits until it is ready; one that still runs is killed first.
+    ///
+    /// # Errors
+    /// It does not become ready; the error has the end of its log.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.relaunch()?;
+        self.settle().await
+    }
+
+    /// The same without waiting: for a start that must fail or wait.
+    ///
+    /// # Errors
+    /// The process cannot be started.
+    pub fn relaunch(&mut self) -> Result<()> {
+        self.process.kill();
+        self.process = start(&self.site, &self.services, &self.settings, &self.log)?;
+        Ok(())
+    }
+
+    /// Holds the whole process (SIGSTOP), as if its machine hung: connections stay open and nothing answers.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn freeze(&self) -> Result<()> {
+        self.process.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets a frozen process go on.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn thaw(&self) -> Result<()> {
+        self.process.signal(Signal::SIGCONT)
+    }
+
+    /// Its exit status, if it has ended by itself or was ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
+    }
+
+    /// The process id; that of the last run.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it says about its health: 200 or 503 with what is down.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn health(&self) -> Result<Answer> {
+        Client::new(&self.internal_url())?.get("/health/ready").await
+    }
+
+    /// Its memory now.
+    ///
+    /// # Errors
+    /// It has ended, or `/proc` cannot be read.
+    pub fn memory(&self) -> Result<Memory> {
+        let read = |file: &str| {
+            let path = format!("/proc/{}/{file}", self.process.id());
+            std::fs::read_to_string(&path).with_context(|| format!("reading {path}"))
+        };
+        let (rollup, status) = (read("smaps_rollup")?, read("status")?);
+        Ok(Memory {
+            rss_bytes: kibibytes(&rollup, "Rss:")?,
+            pss_bytes: kibibytes(&rollup, "Pss:")?,
+            peak_rss_bytes: kibibytes(&status, "VmHWM:")?,
+        })
+    }
+
+    /// Lets the peak of [`Service::memory`] begin at what is resident now.
+    ///
+    /// # Errors
+    /// It has ended, or `/proc` cannot be written.
+    pub fn reset_peak(&self) -> Result<()> {
+        let path = format!("/proc/{}/clear_refs", self.process.id());
+        std::fs::write(&path, "5").with_context(|| format!("writing {path}"))
+    }
+
+    /// What all its runs have written so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        read_log(&self.log)
+    }
+
+    /// Where the gateway of this world listens, if it runs.
+    #[must_use]
+    pub fn gateway_url(&self) -> String {
+        format!("http://{}", self.site.gateway.address())
+    }
+
+    /// Where autha of this world listens, if it runs: the gateway's upstream.
+    #[must_use]
+    pub fn autha_url(&self) -> String {
+        format!("http://{}", self.site.autha.address())
+    }
+
+    /// The internal listener of this very process.
+    #[must_use]
+    pub fn internal_url(&self) -> String {
+        format!("http://{}", self.internal.address())
+    }
+}
+
+fn start(
+    site: &Site,
+    services: &[String],
+    settings: &BTreeMap<String, String>,
+    log: &std::path::Path,
+) -> Result<Process> {
+    let arguments: Vec<&str> = std::iter::once("serve").chain(services.iter().map(String::as_str)).collect();
+    Process::spawn(&site.binary, &arguments, settings, &site.folder, log)
+}
+
+/// The value of a line like `Rss:   1234 kB`, in bytes.
+fn kibibytes(text: &str, key: &str) -> Result<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key)).with_context(|| format!("no {key}"))?;
+    let number: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(number * 1024)
+}

@@ -1,0 +1,286 @@
+//! One isolated system per test: a database, a virtual host, an object store and a mail receiver of its own, a proxy
+//! before each, and the services that the test spawns over them. How it is assembled is in `world::builder`.
+
+pub mod builder;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::Bytes;
+
+use crate::broker::Broker;
+use crate::client::Client;
+use crate::database::Database;
+use crate::deadline::eventually;
+use crate::mail::Mail;
+use crate::ports::Port;
+use crate::process::{Finished, Process, read_log, tail};
+use crate::proxy::Proxy;
+use crate::secrets::Secrets;
+use crate::service::{Service, Site};
+use crate::smtp::SmtpReceiver;
+use crate::teardown::report;
+use builder::WorldBuilder;
+
+/// The proxies that stand before the real parts; all that services are configured with leads through them.
+#[derive(Debug)]
+pub struct Proxies {
+    /// Before PostgreSQL.
+    pub postgres: Proxy,
+    /// Before RabbitMQ.
+    pub broker: Proxy,
+    /// Before the object store.
+    pub storage: Proxy,
+    /// Before the mail receiver.
+    pub smtp: Proxy,
+}
+
+/// A test's own system. Dropping it takes everything down and fails the test (by a panic) when a log tells of a panic
+/// that was not allowed, or names a secret.
+#[derive(Debug)]
+pub struct World {
+    // In the order in which they are dropped: who uses a part goes before it.
+    storage: Mutex<Option<Process>>,
+    proxies: Proxies,
+    smtp: SmtpReceiver,
+    database: Database,
+    broker: Broker,
+    site: Arc<Site>,
+    storage_port: Port,
+    secrets: Secrets,
+    panics_allowed: bool,
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    /// A world with default settings: all parts, migrated, no service yet.
+    ///
+    /// # Errors
+    /// See [`WorldBuilder::start`].
+    pub async fn start() -> Result<Self> {
+        Self::builder().start().await
+    }
+
+    /// A world with other settings.
+    #[must_use]
+    pub fn builder() -> WorldBuilder {
+        WorldBuilder::default()
+    }
+
+    /// Starts a process that serves the named services (none named: all) and waits until it is ready.
+    ///
+    /// # Errors
+    /// It does not become ready within 30 s; the error has the end of its log.
+    pub async fn spawn(&self, services: &[&str]) -> Result<Service> {
+        self.spawn_with(services, &[]).await
+    }
+
+    /// The same with settings of its own over the world's, e.g. another `ORRERY_AUTHA__LISTEN` for a second replica.
+    ///
+    /// # Errors
+    /// As [`World::spawn`].
+    pub async fn spawn_with(&self, services: &[&str], settings: &[(&str, &str)]) -> Result<Service> {
+        let mut service = self.launch(services, settings)?;
+        service.settle().await?;
+        Ok(service)
+    }
+
+    /// The same without waiting: for a start that must fail or wait.
+    ///
+    /// # Errors
+    /// The process cannot be started.
+    pub fn launch(&self, services: &[&str], settings: &[(&str, &str)]) -> Result<Service> {
+        Service::launch(&self.site, services, settings)
+    }
+
+    /// Runs `orrery` with these arguments and the world's settings to its end.
+    ///
+    /// # Errors
+    /// It still runs after `deadline`, or cannot be started; a failure is no error but in its status.
+    pub async fn run(&self, arguments: &[&str], deadline: Duration) -> Result<Finished> {
+        let log = self.site.new_log(arguments.first().copied().unwrap_or("orrery"));
+        let site = &self.site;
+        let mut process = Process::spawn(&site.binary, arguments, &site.settings, &site.folder, &log)?;
+        let status = process.wait(deadline).await?;
+        Ok(Finished { status, output: read_log(&log) })
+    }
+
+    /// Runs `orrery migrate`, as [`World::start`] does by itself.
+    ///
+    /// # Errors
+    /// It fails; the error has what it wrote.
+    pub async fn migrate(&self) -> Result<()> {
+        let finished = self.run(&["migrate"], Duration::from_secs(60)).await?;
+        if !finished.status.success() {
+            bail!("orrery migrate ended with {}:\n{}", finished.status, finished.output)
+        }
+        Ok(())
+    }
+
+    /// A client of the gateway; whom it signs up and what tokens it gets count as secrets.
+    ///
+    /// # Errors
+    /// The HTTP client cannot be built.
+    pub fn client(&self) -> Result<Client> {
+        Ok(Client::new(&self.gateway_url())?.keeping(&self.secrets))
+    }
+
+    /// The gateway's address as a URL: the public URL of this world.
+    #[must_use]
+    pub fn gateway_url(&self) -> String {
+        format!("http://{}", self.site.gateway.address())
+    }
+
+    /// The proxies, to cut, pause and withhold.
+    #[must_use]
+    pub fn proxies(&self) -> &Proxies {
+        &self.proxies
+    }
+
+    /// The database, asked directly.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// The virtual host, asked directly.
+    #[must_use]
+    pub fn broker(&self) -> &Broker {
+        &self.broker
+    }
+
+    /// The mail receiver, to script and read.
+    #[must_use]
+    pub fn smtp(&self) -> &SmtpReceiver {
+        &self.smtp
+    }
+
+    /// A folder of the test's own; services work in it, and have their temporary files in its `tmp`.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The mails that services captured as files, in no order, for a world made with `capture`.
+    ///
+    /// # Errors
+    /// A file cannot be read; one that vanishes meanwhile is skipped.
+    pub fn captured(&self) -> Result<Vec<Mail>> {
+        let mails = files(&self.folder.path().join("mail"))?.into_iter();
+        let mails = mails.filter(|path| path.extension().is_some_and(|extension| extension == "eml"));
+        Ok(mails
+            .filter_map(|path| std::fs::read(path).ok())
+            .map(|raw| Mail::parse(String::new(), Vec::new(), Bytes::from(raw)))
+            .collect())
+    }
+
+    /// The keys of the objects in the store, sorted, without what the store keeps for itself.
+    ///
+    /// # Errors
+    /// Its folder cannot be read.
+    pub fn objects(&self) -> Result<Vec<String>> {
+        let bucket = self.folder.path().join("s3").join(builder::BUCKET);
+        let keys = files(&bucket)?.into_iter().filter_map(|path| {
+            let key = path.strip_prefix(&bucket).ok()?.to_str()?.to_owned();
+            (!key.split('/').any(|part| part.starts_with('.'))).then_some(key)
+        });
+        let mut keys: Vec<String> = keys.collect();
+        keys.sort();
+        Ok(keys)
+    }
+
+    /// SIGKILL to the object store; its objects stay on disk.
+    pub fn kill_storage(&self) {
+        // Dropping the process kills it.
+        self.storage.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Starts the object store at its address, again if need be, and waits until it accepts connections.
+    ///
+    /// # Errors
+    /// It ends, or does not accept within 15 s.
+    pub async fn start_storage(&self) -> Result<()> {
+        self.kill_storage();
+        let (site, address) = (&self.site, self.storage_port.address());
+        let log = site.new_log("s3");
+        let (listen, root) = (address.to_string(), self.folder.path().join("s3"));
+        let root = root.to_str().context("a folder that is no UTF-8")?;
+        let arguments = ["s3", "--listen", &listen, "--root", root];
+        let mut process = Process::spawn(&site.binary, &arguments, &site.settings, &site.folder, &log)?;
+        let ready = eventually(Duration::from_secs(15), "the object store", async || {
+            if let Some(status) = process.ended() {
+                return Some(Err(anyhow::anyhow!("orrery s3 ended with {status}")));
+            }
+            tokio::net::TcpStream::connect(address).await.is_ok().then_some(Ok(()))
+        })
+        .await;
+        ready.and_then(|ended| ended).with_context(|| tail(&log, 40))?;
+        *self.storage.lock().unwrap_or_else(PoisonError::into_inner) = Some(process);
+        Ok(())
+    }
+
+    /// Registers a string that no log may hold: a name, an address, a token, a password. Less than 6 characters are
+    /// ignored, since they would be found by chance.
+    pub fn secret(&self, secret: &str) {
+        self.secrets.add(secret);
+    }
+
+    /// What the logs tell that they must not, so far: panics that are not allowed, secrets.
+    #[must_use]
+    pub fn leftovers(&self) -> Vec<String> {
+        let logs = self.site.logs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut found = Vec::new();
+        for log in logs {
+            let text = read_log(&log);
+            let name = log.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if !self.panics_allowed {
+                let panics = text.lines().filter(|line| line.contains("panicked at"));
+                found.extend(panics.map(|line| format!("{name} tells of a panic: {line}")));
+            }
+            let leaks = self.secrets.found_in(&text).into_iter();
+            found.extend(leaks.map(|line| format!("{name} names a secret in line {line}")));
+        }
+        found
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.kill_storage();
+        // The runner shows this only when the test fails, by a panic or by an error that we cannot see from here.
+        for log in self.site.logs.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            report(&tail(log, 30));
+        }
+        let leftovers = self.leftovers();
+        if leftovers.is_empty() {
+            return;
+        }
+        let leftovers = leftovers.join("\n");
+        if std::thread::panicking() {
+            report(&leftovers);
+        } else {
+            panic!("left behind:\n{leftovers}");
+        }
+    }
+}
+
+/// All files below a folder, in no order; none where it is missing.
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        if !folder.exists() {
+            continue;
+        }
+        for entry in std::fs::read_dir(&folder).with_context(|| format!("listing {}", folder.display()))? {
+            let entry = entry?;
+            match entry.file_type()?.is_dir() {
+                true => folders.push(entry.path()),
+                false => found.push(entry.path()),
+            }
+        }
+    }
+    Ok(found)
+}
