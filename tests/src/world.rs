@@ -100,9 +100,24 @@ impl World {
     /// # Errors
     /// It still runs after `deadline`, or cannot be started; a failure is no error but in its status.
     pub async fn run(&self, arguments: &[&str], deadline: Duration) -> Result<Finished> {
-        let log = self.site.new_log(arguments.first().copied().unwrap_or("orrery"));
+        self.run_with(arguments, &[], deadline).await
+    }
+
+    /// The same with settings of its own over the world's.
+    ///
+    /// # Errors
+    /// As [`World::run`].
+    pub async fn run_with(
+        &self,
+        arguments: &[&str],
+        settings: &[(&str, &str)],
+        deadline: Duration,
+    ) -> Result<Finished> {
         let site = &self.site;
-        let mut process = Process::spawn(&site.binary, arguments, &site.settings, &site.folder, &log)?;
+        let log = site.new_log(arguments.first().copied().unwrap_or("orrery"));
+        let mut all = site.settings.clone();
+        all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let mut process = Process::spawn(&site.binary, arguments, &all, &site.folder, &log)?;
         let status = process.wait(deadline).await?;
         Ok(Finished { status, output: read_log(&log) })
     }

@@ -73,6 +73,7 @@ impl Consumer {
         loop {
             match self.consume(&connection, &publish).await? {
                 Ended::Shutdown => {
+                    self.lane.handler.close().await;
                     connection.close(200, "shutdown".into()).await?;
                     return Ok(());
                 }

@@ -86,6 +86,10 @@ impl Delivery {
     pub(super) fn key(&self) -> &MessageKey {
         &self.key
     }
+
+    pub(super) fn token(&self) -> Uuid {
+        self.token
+    }
 }
 
 pub(super) fn trace_of(event: &Event) -> Option<TraceParent> {

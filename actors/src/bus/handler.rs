@@ -18,7 +18,7 @@ pub struct HandlerSpec {
     pub prefetch: u16,
     /// How long a failed try waits before the second.
     pub retry_delay: Duration,
-    /// How long one try may take; the lease in the inbox is half as long again.
+    /// How long one try may take.
     pub time_limit: Duration,
     /// The event types it subscribes to; none for a handler of commands.
     pub bindings: Vec<&'static str>,
@@ -30,11 +30,6 @@ impl HandlerSpec {
         let mut delays = vec![self.retry_delay, PAUSE];
         delays.dedup();
         delays
-    }
-
-    /// How long a claim lasts.
-    pub(super) fn lease(&self) -> Duration {
-        self.time_limit + self.time_limit / 2
     }
 }
 
@@ -92,4 +87,7 @@ pub trait Handler: Send + Sync + 'static {
     /// # Errors
     /// What is still away.
     async fn probe(&self) -> Result<(), Failure>;
+
+    /// Takes leave of what it depends on, after its last message.
+    async fn close(&self) {}
 }

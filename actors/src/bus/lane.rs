@@ -1,8 +1,10 @@
 //! The way of one delivery: decode, claim, handle, and the answer to the broker. Connections and flow live in `consumer`.
 
 use std::{
+    convert::Infallible,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use cloudevents::{AttributesReader, Event};
@@ -30,6 +32,8 @@ use crate::{
 
 /// The largest message that is decoded.
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+/// How long a claim lasts without being prolonged; what a killed process was at work on waits so long.
+const LEASE: Duration = Duration::from_secs(10);
 
 /// What every delivery of a handler shares.
 pub struct Lane {
@@ -161,7 +165,11 @@ impl Lane {
 
     async fn handle(&self, delivery: &Delivery) -> Outcome {
         let work = AssertUnwindSafe(self.handler.handle(delivery)).catch_unwind();
-        match tokio::time::timeout(self.spec.time_limit, work).await {
+        let result = tokio::select! {
+            result = tokio::time::timeout(self.spec.time_limit, work) => result,
+            never = self.keep_claim(delivery) => match never {},
+        };
+        match result {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Outcome::Retry(Failure::new("the handler panicked")),
             Err(_) => {
@@ -170,9 +178,24 @@ impl Lane {
         }
     }
 
+    /// Prolongs the claim while its message is worked on; a killed process's claims end soon.
+    async fn keep_claim(&self, delivery: &Delivery) -> Infallible {
+        loop {
+            tokio::time::sleep(LEASE / 3).await;
+            let renewal = async {
+                let mut connection = self.pool.get().await?;
+                inbox::renew(&mut connection, delivery.key(), delivery.token(), LEASE.as_secs_f64()).await
+            };
+            // A claim that is lost costs nothing here: an effect in the database rolls back at its mark.
+            if let Ok(Err(error)) = tokio::time::timeout(LEASE / 3, renewal).await {
+                warn!(%error, "the claim could not be prolonged");
+            }
+        }
+    }
+
     async fn claim(&self, key: &MessageKey, token: Uuid) -> Result<Claimed, StoreError> {
         let mut connection = self.pool.get().await?;
-        let ask = inbox::claim(&mut connection, key, token, self.spec.lease().as_secs_f64());
+        let ask = inbox::claim(&mut connection, key, token, LEASE.as_secs_f64());
         tokio::time::timeout(self.spec.time_limit, ask)
             .await
             .unwrap_or(Err(StoreError::Silent(self.spec.time_limit)))

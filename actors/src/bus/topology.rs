@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use lapin::{
-    Channel, Connection, ExchangeKind,
+    Channel, ExchangeKind,
     options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable, LongString},
 };
 
-use super::{BusError, HandlerSpec};
+use super::{Bus, BusError, HandlerSpec};
 
 /// The topic exchange of events; the routing key is the event's type.
 pub const EVENTS: &str = "events";
@@ -59,10 +59,13 @@ pub async fn declare_exchanges(channel: &Channel) -> Result<(), BusError> {
 ///
 /// # Errors
 /// When the broker is away, or a queue stands with other arguments.
-pub async fn declare_handler(connection: &Connection, spec: &HandlerSpec) -> Result<(), BusError> {
+pub async fn declare_handler(
+    channel: &Channel,
+    spec: &HandlerSpec,
+    default_limit: bool,
+) -> Result<(), BusError> {
     let name = spec.name;
-    declare_dead(connection, name).await?;
-    let channel = &connection.create_channel().await?;
+    declare(channel, &dead(name), if default_limit { unlimited() } else { quorum() }).await?;
     declare(channel, &quarantine(name), limited(QUARANTINE_LIMIT, &dead(name))).await?;
     declare(channel, name, limited(MAIN_LIMIT, &quarantine(name))).await?;
     for delay in spec.delays() {
@@ -85,17 +88,19 @@ pub async fn declare_handler(connection: &Connection, spec: &HandlerSpec) -> Res
     Ok(())
 }
 
-/// RabbitMQ 4 gives quorum queues a delivery limit of 20, which an outage of the database would use up: -1 takes it away. RabbitMQ 3
-/// has no such limit and refuses the -1.
-async fn declare_dead(connection: &Connection, handler: &str) -> Result<(), BusError> {
-    let mut arguments = quorum();
-    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(-1));
+/// Whether dead letters' queues need their delivery limit taken away, as in RabbitMQ 4, which gives quorum queues one of 20 that an
+/// outage of the database would use up. RabbitMQ 3 has no such limit and refuses the -1, which costs the connection's channel: so it is
+/// asked on a connection of its own, by declaring the queue of `handler`.
+///
+/// # Errors
+/// When the broker is away.
+pub async fn has_default_limit(bus: &Bus, handler: &str) -> Result<bool, BusError> {
+    let connection = bus.connect("topology").await?;
     let channel = connection.create_channel().await?;
-    // A refusal closes the channel; lapin reports it as the channel's state or as the broker's error, whichever it sees first.
-    if declare(&channel, &dead(handler), arguments).await.is_ok() {
-        return Ok(());
-    }
-    declare(&connection.create_channel().await?, &dead(handler), quorum()).await
+    let unlimited = declare(&channel, &dead(handler), unlimited()).await.is_ok();
+    // After a refusal the connection may be closing by itself.
+    let _closed = connection.close(200, "".into()).await.is_ok();
+    Ok(unlimited)
 }
 
 async fn declare(channel: &Channel, queue: &str, arguments: FieldTable) -> Result<(), BusError> {
@@ -106,6 +111,12 @@ async fn declare(channel: &Channel, queue: &str, arguments: FieldTable) -> Resul
 fn quorum() -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), text("quorum"));
+    arguments
+}
+
+fn unlimited() -> FieldTable {
+    let mut arguments = quorum();
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(-1));
     arguments
 }
 

@@ -77,6 +77,30 @@ pub async fn claim(
     Ok(if row.is_some_and(|row| row.done) { Claimed::Done } else { Claimed::Live })
 }
 
+/// Prolongs a claim that is still ours.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn renew(
+    connection: &mut AsyncPgConnection,
+    key: &MessageKey,
+    token: Uuid,
+    lease_seconds: f64,
+) -> Result<(), StoreError> {
+    diesel::sql_query(
+        "UPDATE bus.inbox SET claimed_until = now() + make_interval(secs => $5) \
+         WHERE handler = $1 AND source = $2 AND id = $3 AND token = $4 AND done_at IS NULL",
+    )
+    .bind::<Text, _>(key.handler)
+    .bind::<Text, _>(&key.source)
+    .bind::<Text, _>(&key.id)
+    .bind::<SqlUuid, _>(token)
+    .bind::<Double, _>(lease_seconds)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Marks the effect as done in the transaction that makes it.
 ///
 /// # Errors

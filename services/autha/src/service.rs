@@ -56,6 +56,8 @@ pub struct Parts {
     pub master: KeyRing,
     /// Keys shared with maily.
     pub mail: KeyRing,
+    /// The keys that it loads and signs with; without them it is not ready.
+    pub keys: KeySet,
     /// Its connections.
     pub pool: Pool,
     /// The broker.
@@ -87,11 +89,10 @@ impl Autha {
         arbiter: Arbiter,
         health: Health,
     ) -> Result<Self, StartError> {
-        let Parts { config, pool, bus, objects, clock, random, main, .. } = parts;
+        let Parts { config, keys, pool, bus, objects, clock, random, main, .. } = parts;
         let vault = Arc::new(Vault::new(&parts.master, &parts.mail)?);
         let wake = Wake::default();
         let outbox = Outbox::new(Service::Autha, parts.event_lifetime, clock.clone(), random.clone());
-        let keys = KeySet::default();
         let passwords = PasswordPool::start(config.hash_workers, config.hash_queue, random.clone())?;
 
         let actor = Accounts {

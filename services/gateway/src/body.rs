@@ -2,7 +2,8 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future::Future,
+    collections::VecDeque,
+    future::{Future, poll_fn},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -13,6 +14,10 @@ use actix_web::{HttpMessage, HttpRequest, dev::Payload, http::header};
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep};
+
+/// How much is awaited before an upstream is troubled; a whole form fits. No less than awc gathers before it sends a
+/// head (8 KiB): it would else keep the head of a slow client's request back, and the upstream's patience would end.
+const AWAITED_BYTES: u64 = 8 * 1024;
 
 /// How a client frames its body (RFC 9112, section 6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +53,8 @@ pub struct ClientBody(Rc<Inner>);
 
 struct Inner {
     payload: RefCell<Payload>,
+    awaited: RefCell<VecDeque<Bytes>>,
+    ended: Cell<bool>,
     timer: RefCell<Pin<Box<Sleep>>>,
     most_bytes: u64,
     declared: Option<u64>,
@@ -77,6 +84,8 @@ impl ClientBody {
     pub fn new(payload: Payload, framing: Framing, most_bytes: u64, pause: Duration) -> Self {
         Self(Rc::new(Inner {
             payload: RefCell::new(payload),
+            awaited: RefCell::default(),
+            ended: Cell::new(false),
             timer: RefCell::new(Box::pin(sleep(pause))),
             most_bytes,
             declared: if let Framing::Sized(bytes) = framing { Some(bytes) } else { None },
@@ -87,6 +96,20 @@ impl ClientBody {
             since: Cell::new(Instant::now()),
             fault: Cell::new(None),
         }))
+    }
+
+    /// Waits for the whole body, or for enough of it to begin with. Slow clients wait here, at no upstream's cost.
+    ///
+    /// # Errors
+    /// When the body fails; `fault` says the same.
+    pub async fn begin(&self) -> Result<(), Fault> {
+        while self.0.seen_bytes.get() < AWAITED_BYTES {
+            match poll_fn(|cx| self.poll_client(cx)).await {
+                Some(chunk) => self.0.awaited.borrow_mut().push_back(chunk?),
+                None => break,
+            }
+        }
+        Ok(())
     }
 
     /// Whether anyone began to read it; from then on no other upstream can be tried.
@@ -108,16 +131,14 @@ impl ClientBody {
         self.0.fault.set(Some(fault));
         Poll::Ready(Some(Err(fault)))
     }
-}
 
-impl Stream for ClientBody {
-    type Item = Result<Bytes, Fault>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_client(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Fault>>> {
         let inner = &*self.0;
-        inner.started.set(true);
         if let Some(fault) = inner.fault.get() {
             return Poll::Ready(Some(Err(fault)));
+        }
+        if inner.ended.get() {
+            return Poll::Ready(None);
         }
         let polled = Pin::new(&mut *inner.payload.borrow_mut()).poll_next(cx);
         let Poll::Ready(item) = polled else {
@@ -134,7 +155,10 @@ impl Stream for ClientBody {
             None if inner.declared.is_some_and(|declared| inner.seen_bytes.get() != declared) => {
                 self.fail(Fault::Broken)
             }
-            None => Poll::Ready(None),
+            None => {
+                inner.ended.set(true);
+                Poll::Ready(None)
+            }
             Some(Err(_)) => self.fail(Fault::Broken),
             Some(Ok(chunk)) => {
                 let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
@@ -148,6 +172,22 @@ impl Stream for ClientBody {
                     Poll::Ready(Some(Ok(chunk)))
                 }
             }
+        }
+    }
+}
+
+impl Stream for ClientBody {
+    type Item = Result<Bytes, Fault>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.started.set(true);
+        let awaited = self.0.awaited.borrow_mut().pop_front();
+        match awaited {
+            Some(chunk) => {
+                self.0.since.set(Instant::now());
+                Poll::Ready(Some(Ok(chunk)))
+            }
+            None => self.poll_client(cx),
         }
     }
 }

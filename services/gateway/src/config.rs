@@ -136,8 +136,8 @@ mod tests {
 
     use super::*;
 
-    fn read(toml: &str) -> Result<Config, figment::Error> {
-        Figment::from(Toml::string(toml)).extract()
+    fn read(toml: &str) -> Result<Config, Box<figment::Error>> {
+        Figment::from(Toml::string(toml)).extract().map_err(Box::new)
     }
 
     fn faults(config: &Config) -> Vec<String> {

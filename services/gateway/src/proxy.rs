@@ -110,6 +110,9 @@ impl Proxy {
         framing: Framing,
         body: &ClientBody,
     ) -> Result<ClientResponse, Problem> {
+        if framing != Framing::None {
+            body.begin().await.map_err(|fault| self.problem(&Failure::Client(fault), admitted.accepts))?;
+        }
         let headers = headers::for_upstream(request.headers(), &self.random);
         let repeatable = matches!(*request.method(), Method::GET | Method::HEAD);
         let until = Instant::now() + PATIENCE;

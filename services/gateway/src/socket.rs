@@ -13,7 +13,7 @@ use actix_web::{
     http::Uri,
     rt::net::{ActixStream, Ready, TcpStream},
 };
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -46,7 +46,10 @@ impl Service<ConnectInfo<Uri>> for Dial {
             let (stream, request) = dialing.await?.into_parts();
             // A head and a body's first chunk are two writes; the second must not wait for the first one's ACK.
             stream.set_nodelay(true).map_err(ConnectError::Io)?;
-            Ok(Connection::new(request, Socket { stream, early: Bytes::new(), deaf: false }))
+            Ok(Connection::new(
+                request,
+                Socket { stream, early: Bytes::new(), broken: None, answered: false },
+            ))
         })
     }
 }
@@ -57,21 +60,33 @@ pub struct Socket {
     stream: TcpStream,
     /// What came while the request was still being sent.
     early: Bytes,
-    /// The upstream answered and then stopped listening: the rest of the request goes nowhere, the answer is read.
-    deaf: bool,
+    /// How writing failed, for ever.
+    broken: Option<io::ErrorKind>,
+    /// It failed after an answer: the rest of the request goes nowhere, and the answer is read.
+    answered: bool,
 }
 
 impl Socket {
-    fn listen(&mut self, cx: &mut Context<'_>) {
-        if self.early.is_empty() {
-            let mut space = [0; EARLY_BYTES];
-            let mut buffer = ReadBuf::new(&mut space);
-            // Errors and the end are met again by whoever reads or writes next.
-            if matches!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer), Poll::Ready(Ok(()))) {
-                self.early = Bytes::copy_from_slice(buffer.filled());
-            }
+    /// Reads what came early; false as long as nothing did, and no end either.
+    fn listen(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.early.is_empty() {
+            return true;
         }
+        let mut space = [0; EARLY_BYTES];
+        let mut buffer = ReadBuf::new(&mut space);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(())) => self.early = Bytes::copy_from_slice(buffer.filled()),
+            // Met again by whoever reads or writes next.
+            Poll::Ready(Err(_)) => {}
+        }
+        true
     }
+}
+
+fn gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | ConnectionAborted)
 }
 
 impl AsyncRead for Socket {
@@ -100,24 +115,24 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.listen(cx);
-        if this.deaf {
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        match Pin::new(&mut this.stream).poll_write(cx, bytes) {
-            Poll::Ready(Err(error))
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::BrokenPipe
-                        | io::ErrorKind::ConnectionReset
-                        | io::ErrorKind::ConnectionAborted
-                ) && this.early.has_remaining() =>
-            {
-                this.deaf = true;
-                Poll::Ready(Ok(bytes.len()))
+        if this.broken.is_none() {
+            this.listen(cx);
+            match Pin::new(&mut this.stream).poll_write(cx, bytes) {
+                Poll::Ready(Err(error)) if gone(&error) => this.broken = Some(error.kind()),
+                polled => return polled,
             }
-            polled => polled,
         }
+        // What came before the break may lie unread: tokio learns of it later than of the failed write.
+        if !this.listen(cx) {
+            return Poll::Pending;
+        }
+        Poll::Ready(match this.broken {
+            Some(kind) if !this.answered && this.early.is_empty() => Err(kind.into()),
+            _ => {
+                this.answered = true;
+                Ok(bytes.len())
+            }
+        })
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

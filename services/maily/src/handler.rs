@@ -74,6 +74,10 @@ impl Handler for Mailer {
     async fn probe(&self) -> Result<(), Failure> {
         self.transport.probe().await.map_err(|error| Failure::of(&error))
     }
+
+    async fn close(&self) {
+        self.transport.close().await;
+    }
 }
 
 impl Mailer {

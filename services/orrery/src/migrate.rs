@@ -38,15 +38,19 @@ async fn declare(config: &Config) -> anyhow::Result<Vec<String>> {
     let connection = bus.connect("migrate").await?;
     let channel = connection.create_channel().await?;
     topology::declare_exchanges(&channel).await?;
+    let specs: Vec<_> =
+        config.services.0.iter().flat_map(|service| wiring::handlers(config, *service)).collect();
+    let default_limit = match specs.first() {
+        Some(spec) => topology::has_default_limit(&bus, spec.name).await?,
+        None => false,
+    };
     let mut routing_keys = Vec::new();
-    for service in &config.services.0 {
-        for spec in wiring::handlers(config, *service) {
-            topology::declare_handler(&connection, &spec)
-                .await
-                .with_context(|| format!("the queues of {}", spec.name))?;
-            routing_keys.push(spec.name.to_owned());
-            routing_keys.extend(spec.bindings.iter().map(ToString::to_string));
-        }
+    for spec in &specs {
+        topology::declare_handler(&channel, spec, default_limit)
+            .await
+            .with_context(|| format!("the queues of {}", spec.name))?;
+        routing_keys.push(spec.name.to_owned());
+        routing_keys.extend(spec.bindings.iter().map(ToString::to_string));
     }
     connection.close(200, "".into()).await?;
     Ok(routing_keys)

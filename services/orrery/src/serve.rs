@@ -14,6 +14,7 @@ use orrery_actors::{
     supervise::Supervisor,
     web::{health::{Dependency, Health}, problem::Problem},
 };
+use orrery_autha::KeySet;
 use orrery_schemas::{problems::Code, services::Service};
 use tokio::{runtime::Runtime, sync::watch};
 use tracing::{error, info, warn};
@@ -31,6 +32,8 @@ struct House {
     clock: Clock,
     random: Random,
     supervisor: Supervisor,
+    /// Autha's signing keys, which it loads.
+    keys: KeySet,
     /// Turns true when the database has this version's schema.
     migrated: watch::Sender<bool>,
 }
@@ -48,6 +51,7 @@ pub fn serve(config: Config, named: &[Service]) -> anyhow::Result<ExitCode> {
         random,
         main,
         config,
+        keys: KeySet::default(),
         migrated: watch::Sender::new(false),
     };
     System::with_tokio_rt(|| main).block_on(house.run(services))
@@ -137,6 +141,13 @@ impl House {
             }));
             dependencies.push(wiring::rabbitmq(self.bus.clone(), !runs(Service::Autha)));
         }
+        if runs(Service::Autha) {
+            let keys = self.keys.clone();
+            dependencies.push(Dependency::new("signing keys", true, move || {
+                let loaded = keys.is_loaded();
+                async move { loaded }
+            }));
+        }
         if runs(Service::Autha) || runs(Service::Spinoza) {
             dependencies.push(wiring::storage(self.objects()?));
         }
@@ -173,6 +184,7 @@ impl House {
             keep_sent: KEEP_SENT,
             master: self.config.keys.master().map_err(anyhow::Error::msg)?,
             mail: self.config.keys.mail().map_err(anyhow::Error::msg)?,
+            keys: self.keys.clone(),
             pool: pool.clone(),
             bus: self.bus.clone(),
             objects: self.objects()?,

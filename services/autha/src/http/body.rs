@@ -10,13 +10,24 @@ use actix_web::{
 use futures_util::StreamExt;
 use orrery_actors::web::problem::Problem;
 use orrery_schemas::problems::Code;
-use serde_json::{Map, Value};
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Map, Value, error::Category};
 use url::form_urlencoded;
 
 /// The largest small body.
 const LIMIT_BYTES: usize = 64 * 1024;
 /// All of a small body must have come within this.
 const LIMIT_TIME: Duration = Duration::from_secs(15);
+
+/// The fields of a body, and one that it names twice: which of both is meant nobody can know.
+#[derive(Default)]
+struct Fields {
+    object: Map<String, Value>,
+    twice: Option<String>,
+}
 
 /// The fields of a JSON object.
 ///
@@ -43,9 +54,11 @@ pub async fn json_or_form(request: &HttpRequest, payload: Payload) -> Result<Map
         "application/json" => object(&read(payload).await?),
         "application/x-www-form-urlencoded" => {
             let bytes = read(payload).await?;
-            Ok(form_urlencoded::parse(&bytes)
-                .map(|(name, value)| (name.into_owned(), Value::from(value.into_owned())))
-                .collect())
+            let mut fields = Fields::default();
+            for (name, value) in form_urlencoded::parse(&bytes) {
+                fields.put(name.into_owned(), Value::from(value.into_owned()));
+            }
+            fields.checked()
         }
         _ => Err(Problem::field(
             Code::UnsupportedMediaType,
@@ -83,12 +96,78 @@ async fn read(mut payload: Payload) -> Result<Bytes, Problem> {
 }
 
 fn object(bytes: &[u8]) -> Result<Map<String, Value>, Problem> {
-    match serde_json::from_slice(bytes) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(Problem::new(Code::Malformed, "the body must be a JSON object, such as {\"id\": \"...\"}")),
+    match serde_json::from_slice::<Fields>(bytes) {
+        Ok(fields) => fields.checked(),
+        Err(error) if error.classify() == Category::Data => {
+            Err(Problem::new(Code::Malformed, "the body must be a JSON object, such as {\"id\": \"...\"}"))
+        }
         Err(error) => {
             let place = format!("line {}, column {}", error.line(), error.column());
             Err(Problem::new(Code::Malformed, format!("the body is no valid JSON ({place})")))
+        }
+    }
+}
+
+impl Fields {
+    fn put(&mut self, name: String, value: Value) {
+        if self.object.contains_key(&name) {
+            self.twice = Some(name);
+        } else {
+            self.object.insert(name, value);
+        }
+    }
+
+    fn checked(self) -> Result<Map<String, Value>, Problem> {
+        let Some(name) = self.twice else { return Ok(self.object) };
+        // It is the client's text and may be long.
+        let name: String = name.chars().take(64).collect();
+        let message = format!("'{name}' is there twice; send it once");
+        Err(Problem::field(Code::Malformed, name, "duplicate", message))
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Fields::default();
+                while let Some((name, value)) = map.next_entry()? {
+                    fields.put(name, value);
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(Object)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_named_twice_is_refused() {
+        assert_eq!(object(br#"{"id": 1, "b": {"id": 2}}"#).map(|object| object.len()), Ok(2));
+        assert_eq!(object(br#"{"id": 1, "id": 1}"#).map_err(|problem| problem.code()), Err(Code::Malformed));
+    }
+
+    #[test]
+    fn what_is_no_object_is_told_from_what_is_no_json() {
+        let detail = |bytes| object(bytes).map_err(|problem| problem.to_string()).unwrap_err();
+        for bytes in [&b"[]"[..], b"1", b"null", b"\"x\""] {
+            assert!(detail(bytes).contains("must be a JSON object"), "{bytes:?}");
+        }
+        for bytes in [&b""[..], b"{", b"{\"a\":\"\xff\"}", b"\xff\xfe{\0}\0", b"{} x", b"{\"a\":\"\\ud800\"}"] {
+            assert!(detail(bytes).contains("no valid JSON"), "{bytes:?}");
         }
     }
 }

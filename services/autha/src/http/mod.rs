@@ -15,10 +15,12 @@ mod trace;
 use std::time::Duration;
 
 use actix_web::{
-    App, HttpServer,
-    dev::Server,
-    middleware::from_fn,
-    web::{self, Data},
+    App, Error, HttpResponse, HttpServer, ResponseError,
+    body::{BoxBody, MessageBody},
+    dev::{Server, ServiceRequest, ServiceResponse},
+    http::{StatusCode, header},
+    middleware::{Next, from_fn},
+    web::{self, Data, QueryConfig},
 };
 use orrery_actors::web::{health::Health, problem::Problem};
 use orrery_schemas::problems::Code;
@@ -38,6 +40,11 @@ pub fn server(desk: Desk, health: Health) -> std::io::Result<Server> {
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::clone(&desk))
+            .app_data(QueryConfig::default().error_handler(|error, _| {
+                let detail = format!("the query cannot be read: {error}; send each parameter once");
+                Problem::new(Code::Malformed, detail).into()
+            }))
+            .wrap(from_fn(refuse_method))
             .wrap(from_fn(trace::trace))
             .configure(health.clone().routes(false))
             .configure(routes)
@@ -98,4 +105,24 @@ fn routes(config: &mut web::ServiceConfig) {
 
 fn not_found() -> Problem {
     Problem::new(Code::NotFound, "nothing is at this address; the routes are in /openapi.yaml")
+}
+
+/// actix answers another method without a word; this adds the problem document and keeps `Allow`.
+async fn refuse_method(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let answer = next.call(request).await?.map_into_boxed_body();
+    if answer.status() != StatusCode::METHOD_NOT_ALLOWED {
+        return Ok(answer);
+    }
+    let (request, bare) = answer.into_parts();
+    let allow = bare.headers().get(header::ALLOW).cloned();
+    let methods = allow.as_ref().and_then(|allow| allow.to_str().ok()).unwrap_or("other methods");
+    let problem = Problem::new(Code::MethodNotAllowed, format!("this path takes {methods}"));
+    let mut response: HttpResponse = problem.error_response();
+    if let Some(allow) = allow {
+        response.headers_mut().insert(header::ALLOW, allow);
+    }
+    Ok(ServiceResponse::new(request, response))
 }

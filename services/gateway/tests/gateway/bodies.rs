@@ -3,7 +3,7 @@
 use std::{cell::RefCell, sync::Arc, time::Duration};
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tokio::{
@@ -13,8 +13,53 @@ use tokio::{
 
 use crate::harness::{Client, DEADLINE, Running, ask, config, gateway, upstream};
 
-/// An upstream that tells what it gets of a body, chunk by chunk, and how the body ended.
-fn telling() -> Result<(Running, mpsc::UnboundedReceiver<String>)> {
+/// More than the gateway awaits before it asks an upstream.
+const PIECE: usize = 32 * 1024;
+
+enum Told {
+    Head(String),
+    Bytes(usize),
+    End,
+    Error,
+}
+
+/// What an upstream tells of the requests it gets.
+struct Tale(mpsc::UnboundedReceiver<Told>);
+
+impl Tale {
+    async fn next(&mut self) -> Result<Told> {
+        timeout(DEADLINE, self.0.recv()).await?.context("the upstream is gone")
+    }
+
+    /// The length and the transfer coding of the next request.
+    async fn head(&mut self) -> Result<String> {
+        match self.next().await? {
+            Told::Head(head) => Ok(head),
+            _ => bail!("no head"),
+        }
+    }
+
+    /// Waits until some of the body came.
+    async fn bytes(&mut self) -> Result<usize> {
+        match self.next().await? {
+            Told::Bytes(bytes) => Ok(bytes),
+            _ => bail!("no bytes"),
+        }
+    }
+
+    /// Whether the body was whole.
+    async fn whole(&mut self) -> Result<bool> {
+        loop {
+            match self.next().await? {
+                Told::End => return Ok(true),
+                Told::Error => return Ok(false),
+                Told::Head(_) | Told::Bytes(_) => {}
+            }
+        }
+    }
+}
+
+fn telling() -> Result<(Running, Tale)> {
     let (tell, told) = mpsc::unbounded_channel();
     let autha = upstream(move || {
         let tell = tell.clone();
@@ -29,26 +74,26 @@ fn telling() -> Result<(Running, mpsc::UnboundedReceiver<String>)> {
                         .unwrap_or("-")
                         .to_owned()
                 };
-                tell.send(format!("{} {}", header("content-length"), header("transfer-encoding"))).unwrap();
+                drop(tell.send(Told::Head(format!(
+                    "{} {}",
+                    header("content-length"),
+                    header("transfer-encoding")
+                ))));
                 let mut bytes = 0;
                 while let Some(chunk) = payload.next().await {
                     let Ok(chunk) = chunk else {
-                        tell.send("error".to_owned()).unwrap();
+                        drop(tell.send(Told::Error));
                         return HttpResponse::BadRequest().finish();
                     };
                     bytes += chunk.len();
-                    tell.send(String::from_utf8_lossy(&chunk).into_owned()).unwrap();
+                    drop(tell.send(Told::Bytes(bytes)));
                 }
-                tell.send("end".to_owned()).unwrap();
+                drop(tell.send(Told::End));
                 HttpResponse::Accepted().body(format!("{bytes}"))
             }
         })
     })?;
-    Ok((autha, told))
-}
-
-async fn next(told: &mut mpsc::UnboundedReceiver<String>) -> Result<String> {
-    timeout(DEADLINE, told.recv()).await?.context("the upstream is gone")
+    Ok((autha, Tale(told)))
 }
 
 #[actix_web::test]
@@ -56,16 +101,18 @@ async fn a_sized_body_streams_up_with_its_length() -> Result<()> {
     let (autha, mut told) = telling()?;
     let gateway = gateway(&config(&[autha.address]))?;
     let mut client = Client::connect(&gateway).await?;
-    let head = "PUT /users/@me/avatar HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 10\r\n\r\n";
-    client.send(format!("{head}hello")).await?;
-    assert_eq!(next(&mut told).await?, "10 -");
-    // The first half is there while the second is not even sent.
-    assert_eq!(next(&mut told).await?, "hello");
-    client.send("world").await?;
-    assert_eq!(next(&mut told).await?, "world");
-    assert_eq!(next(&mut told).await?, "end");
+    let length = 2 * PIECE;
+    client
+        .send(format!("PUT /users/@me/avatar HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"))
+        .await?;
+    client.send([b'x'; PIECE]).await?;
+    assert_eq!(told.head().await?, format!("{length} -"));
+    // Some of the first half is there while the second is not even sent.
+    assert!(told.bytes().await? <= PIECE);
+    client.send([b'x'; PIECE]).await?;
+    assert!(told.whole().await?);
     let reply = client.reply().await?;
-    assert_eq!((reply.status, reply.body.as_str()), (202, "10"));
+    assert_eq!((reply.status, reply.body), (202, length.to_string()));
     Ok(())
 }
 
@@ -74,14 +121,17 @@ async fn a_chunked_body_streams_up_in_chunks() -> Result<()> {
     let (autha, mut told) = telling()?;
     let gateway = gateway(&config(&[autha.address]))?;
     let mut client = Client::connect(&gateway).await?;
-    let head = "POST /create HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n";
-    client.send(format!("{head}5\r\nhello\r\n")).await?;
-    assert_eq!(next(&mut told).await?, "- chunked");
-    assert_eq!(next(&mut told).await?, "hello");
-    client.send("5\r\nworld\r\n0\r\n\r\n").await?;
-    assert_eq!(next(&mut told).await?, "world");
-    assert_eq!(next(&mut told).await?, "end");
-    assert_eq!(client.reply().await?.status, 202);
+    let piece = format!("{PIECE:x}\r\n{}\r\n", "x".repeat(PIECE));
+    client
+        .send("PUT /users/@me/avatar HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n")
+        .await?;
+    client.send(&piece).await?;
+    assert_eq!(told.head().await?, "- chunked");
+    assert!(told.bytes().await? <= PIECE);
+    client.send(format!("{piece}0\r\n\r\n")).await?;
+    assert!(told.whole().await?);
+    let reply = client.reply().await?;
+    assert_eq!((reply.status, reply.body), (202, (2 * PIECE).to_string()));
     Ok(())
 }
 
@@ -96,7 +146,7 @@ async fn expect_100_continue_is_answered_here() -> Result<()> {
     client.read_until("100 Continue\r\n\r\n").await?;
     client.send("{}").await?;
     assert_eq!(client.reply().await?.status, 202);
-    assert_eq!(next(&mut told).await?, "2 -");
+    assert_eq!(told.head().await?, "2 -");
     Ok(())
 }
 
@@ -141,23 +191,27 @@ async fn a_body_over_its_limit_is_413() -> Result<()> {
     let (autha, mut told) = telling()?;
     let mut config = config(&[autha.address]);
     config.body_limit = 8;
-    config.upload_limit = 16;
+    config.upload_limit = u64::try_from(3 * PIECE / 2)?;
     let gateway = gateway(&config)?;
     ask(&gateway, "POST /login", "content-length: 9\r\n\r\n").await?.assert_problem(413);
-    ask(&gateway, "PUT /users/@me/avatar", "content-length: 17\r\n\r\n").await?.assert_problem(413);
-    assert!(told.try_recv().is_err(), "an announced excess reaches no upstream");
+    ask(&gateway, "PUT /users/@me/avatar", "content-length: 999999\r\n\r\n").await?.assert_problem(413);
+    ask(&gateway, "POST /login", "transfer-encoding: chunked\r\n\r\n9\r\n123456789\r\n")
+        .await?
+        .assert_problem(413);
+    assert!(told.0.try_recv().is_err(), "none of these reaches an upstream");
     assert_eq!(ask(&gateway, "POST /login", "content-length: 8\r\n\r\n12345678").await?.status, 202);
-    while next(&mut told).await? != "end" {}
+    assert!(told.whole().await?);
 
-    // Unannounced, and never ended: the connection is closed without waiting for the rest, keep-alive or not.
+    // Not announced, never ended, keep-alive: the connection is closed without waiting for the rest.
     let mut client = Client::connect(&gateway).await?;
-    client
-        .send("POST /login HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n9\r\n123456789\r\n")
-        .await?;
+    client.send("PUT /users/@me/avatar HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n").await?;
+    client.send(format!("{PIECE:x}\r\n{}\r\n", "x".repeat(PIECE))).await?;
+    told.head().await?;
+    client.send(format!("{PIECE:x}\r\n{}\r\n", "x".repeat(PIECE))).await?;
     let reply = client.reply().await?;
     reply.assert_problem(413);
     assert_eq!(reply.header("connection"), "close");
-    while next(&mut told).await? != "error" {}
+    assert!(!told.whole().await?);
     Ok(())
 }
 
@@ -165,23 +219,15 @@ async fn a_body_over_its_limit_is_413() -> Result<()> {
 async fn a_body_that_pauses_too_long_is_408() -> Result<()> {
     let (autha, mut told) = telling()?;
     let mut config = config(&[autha.address]);
-    config.body_timeout = Duration::from_millis(200);
+    config.body_timeout = Duration::from_millis(300);
+    // A slow client does not use up the upstream's time: what ends the second one is its own.
+    config.upstream_timeout = Duration::from_millis(100);
     let gateway = gateway(&config)?;
     ask(&gateway, "POST /login", "content-length: 9\r\n\r\n1234").await?.assert_problem(408);
-    while next(&mut told).await? != "error" {}
-    Ok(())
-}
-
-#[actix_web::test]
-async fn a_slow_client_does_not_use_up_the_upstreams_time() -> Result<()> {
-    let (autha, mut told) = telling()?;
-    let mut config = config(&[autha.address]);
-    config.upstream_timeout = Duration::from_millis(200);
-    config.body_timeout = Duration::from_millis(800);
-    let gateway = gateway(&config)?;
-    // The upstream's 200 ms pass while the client is silent; what ends this is the client's own time.
-    ask(&gateway, "POST /login", "content-length: 9\r\n\r\n1234").await?.assert_problem(408);
-    while next(&mut told).await? != "error" {}
+    assert!(told.0.try_recv().is_err(), "a slow form reaches no upstream");
+    let rest = format!("content-length: 999999\r\n\r\n{}", "x".repeat(PIECE));
+    ask(&gateway, "PUT /users/@me/avatar", &rest).await?.assert_problem(408);
+    assert!(!told.whole().await?);
     Ok(())
 }
 
@@ -189,13 +235,16 @@ async fn a_slow_client_does_not_use_up_the_upstreams_time() -> Result<()> {
 async fn a_client_that_leaves_within_its_body_is_an_error_upstream() -> Result<()> {
     let (autha, mut told) = telling()?;
     let gateway = gateway(&config(&[autha.address]))?;
-    for head in ["content-length: 9\r\n\r\n1234", "transfer-encoding: chunked\r\n\r\n4\r\n1234\r\n"] {
+    let piece = "x".repeat(PIECE);
+    for rest in [
+        format!("content-length: 999999\r\n\r\n{piece}"),
+        format!("transfer-encoding: chunked\r\n\r\n{PIECE:x}\r\n{piece}\r\n"),
+    ] {
         let mut client = Client::connect(&gateway).await?;
-        client.send(format!("POST /create HTTP/1.1\r\nhost: x\r\n{head}")).await?;
-        next(&mut told).await?;
-        assert_eq!(next(&mut told).await?, "1234");
+        client.send(format!("PUT /users/@me/avatar HTTP/1.1\r\nhost: x\r\n{rest}")).await?;
+        told.head().await?;
         drop(client);
-        assert_eq!(next(&mut told).await?, "error");
+        assert!(!told.whole().await?);
     }
     Ok(())
 }

@@ -83,6 +83,17 @@ pub struct Reply {
 }
 
 impl Reply {
+    fn parse(text: &str) -> Option<Self> {
+        let (head, body) = text.split_once("\r\n\r\n")?;
+        let mut lines = head.lines();
+        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+        let headers = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        Some(Self { status, headers, body: body.to_owned() })
+    }
+
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
@@ -121,19 +132,26 @@ impl Client {
         Ok(String::from_utf8(read)?)
     }
 
-    /// Reads until the gateway ends the connection.
+    /// Reads one answer: until its announced end, else until the gateway ends the connection.
     pub async fn reply(mut self) -> Result<Reply> {
         let mut read = Vec::new();
-        timeout(DEADLINE, self.0.read_to_end(&mut read)).await.context("the connection was not ended")??;
-        let text = String::from_utf8(read)?;
-        let (head, body) = text.split_once("\r\n\r\n").with_context(|| format!("no head: {text:?}"))?;
-        let mut lines = head.lines();
-        let status = lines.next().and_then(|line| line.split(' ').nth(1)).context("no status")?.parse()?;
-        let headers = lines
-            .filter_map(|line| line.split_once(": "))
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-            .collect();
-        Ok(Reply { status, headers, body: body.to_owned() })
+        loop {
+            let mut buffer = [0; 4096];
+            let length =
+                timeout(DEADLINE, self.0.read(&mut buffer)).await.context("no end of the answer")??;
+            read.extend_from_slice(&buffer[..length]);
+            let text = std::str::from_utf8(&read)?;
+            let reply = Reply::parse(text);
+            match reply {
+                Some(reply)
+                    if length == 0 || reply.header("content-length") == reply.body.len().to_string() =>
+                {
+                    return Ok(reply);
+                }
+                None if length == 0 => anyhow::bail!("no head: {text:?}"),
+                _ => {}
+            }
+        }
     }
 }
 

@@ -47,18 +47,6 @@ pub enum SendError {
     },
 }
 
-impl SendError {
-    /// The server's reply code, where there was one.
-    #[must_use]
-    pub fn code(&self) -> Option<u16> {
-        match self {
-            Self::Temporary { code, .. } => Some(*code),
-            Self::Permanent { code, .. } => *code,
-            Self::Unreachable { .. } | Self::Doubtful { .. } => None,
-        }
-    }
-}
-
 /// How far a mail got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {

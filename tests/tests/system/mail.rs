@@ -1,0 +1,90 @@
+//! Mails: what is sent, and what becomes of one that the server does not take.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use orrery_tests::{Person, World, deadline::eventually};
+use serde_json::Value;
+
+const SOON: Duration = Duration::from_secs(30);
+
+async fn dead_letter(world: &World) -> Result<Value> {
+    eventually(SOON, "a dead letter", async || {
+        let sql = "SELECT handler, reason, attempts, causes::text AS causes, headers::text AS headers, \
+                   convert_from(body, 'UTF8') AS body FROM bus.dead_letters";
+        world.database().rows(sql).await.ok()?.into_iter().next()
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_person_is_welcomed_in_their_language() -> Result<()> {
+    let world = World::start().await?;
+    let _service = world.spawn(&[]).await?;
+    let client = world.client()?;
+    let (english, french) = (Person::new(), Person::new().reading("fr-CA"));
+    client.sign_up(&english).await?.expect(201)?;
+    client.sign_up(&french).await?.expect(201)?;
+    world.smtp().wait_for(2, SOON).await?;
+    for (person, word, language) in [(&english, "Welcome", "en"), (&french, "Bienvenue", "fr")] {
+        let mails = world.smtp().mails_to(&person.email);
+        let mail = mails.first().context("no mail")?;
+        ensure!(mail.subject.as_deref().is_some_and(|subject| subject.contains(word)), "{:?}", mail.subject);
+        ensure!(mail.text.as_deref().is_some_and(|text| text.contains(&person.id)), "{:?}", mail.text);
+        ensure!(mail.html.as_deref().is_some_and(|html| html.contains(&person.id)));
+        ensure!(mail.header("Content-Language").is_some_and(|tag| tag == language));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_refused_for_now_goes_out_at_the_second_try() -> Result<()> {
+    let world = World::start().await?;
+    let _service = world.spawn(&[]).await?;
+    world.smtp().reply_to_data(451, "4.7.1 greylisted, come back");
+    world.client()?.sign_up(&Person::new()).await?.expect(201)?;
+    world.smtp().wait_for(1, SOON).await?;
+    ensure!(world.smtp().attempts() == 2, "{} tries", world.smtp().attempts());
+    ensure!(world.database().count("SELECT count(*) FROM bus.dead_letters").await? == 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_refused_twice_for_now_is_a_dead_letter_with_its_reason() -> Result<()> {
+    let world = World::start().await?;
+    let _service = world.spawn(&[]).await?;
+    world.smtp().reply_to_data(451, "4.7.1 greylisted");
+    world.smtp().reply_to_data(452, "4.2.2 mailbox full");
+    world.client()?.sign_up(&Person::new()).await?.expect(201)?;
+    let letter = dead_letter(&world).await?;
+    ensure!(letter["handler"] == "maily.email" && letter["attempts"] == 2, "{letter}");
+    ensure!(letter["reason"].as_str().is_some_and(|reason| reason.contains("452")), "{letter}");
+    ensure!(world.smtp().mails().is_empty() && world.smtp().attempts() == 2);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_refused_for_good_is_a_dead_letter_at_once_and_names_no_address() -> Result<()> {
+    let world = World::start().await?;
+    let _service = world.spawn(&[]).await?;
+    let person = Person::new();
+    world.smtp().reply_to_rcpt(550, &format!("5.1.1 <{}>: no such mailbox", person.email));
+    world.client()?.sign_up(&person).await?.expect(201)?;
+    let letter = dead_letter(&world).await?;
+    ensure!(letter["reason"].as_str().is_some_and(|reason| reason.contains("550")), "{letter}");
+    ensure!(letter["attempts"] == 1, "{letter}");
+    ensure!(!letter.to_string().contains(&person.email), "the letter names the address");
+    ensure!(world.smtp().attempts() == 0, "DATA was begun");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_lost_after_data_doubles_the_mail_under_one_message_id() -> Result<()> {
+    let world = World::start().await?;
+    let _service = world.spawn(&[]).await?;
+    world.smtp().drop_after_data();
+    world.client()?.sign_up(&Person::new()).await?.expect(201)?;
+    let mails = world.smtp().wait_for(2, SOON).await?;
+    ensure!(mails[0].message_id.is_some() && mails[0].message_id == mails[1].message_id);
+    Ok(())
+}

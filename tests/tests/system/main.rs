@@ -1,0 +1,9 @@
+//! The whole system over real parts, which are cut, paused and killed. Hostile requests are in `hostile`.
+
+mod kills;
+mod mail;
+mod outages;
+mod parts;
+mod pictures;
+mod profile;
+mod twice;

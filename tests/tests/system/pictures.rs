@@ -1,0 +1,116 @@
+//! Pictures from upload to profile, and what is swept away.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures_util::future::try_join_all;
+use orrery_tests::{Person, World, deadline::eventually, pictures};
+
+const SOON: Duration = Duration::from_secs(40);
+
+fn paths(me: &serde_json::Value) -> Vec<String> {
+    let icons = me["icon"].as_array().cloned().unwrap_or_default();
+    icons
+        .iter()
+        .filter_map(|icon| icon["url"].as_str()?.splitn(4, '/').nth(3).map(|path| format!("/{path}")))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_becomes_three_immutable_variants() -> Result<()> {
+    let world = World::start().await?;
+    let _service = world.spawn(&[]).await?;
+    let person = Person::new();
+    let client = world.client()?.signed_up(&person).await?;
+    client.get(&format!("/avatars/{}", person.id)).await?.expect(404)?.problem()?;
+    let picture = pictures::with_exif(&pictures::astronaut()?, 6)?;
+    let taken = client.put_avatar(picture, "image/jpeg").await?.expect(202)?;
+    let done = client.wait_upload(taken.location()?, SOON).await?;
+    ensure!(done["status"] == "done", "{done}");
+
+    let me = client.me().await?.expect(200)?.body;
+    let public = client.user(&person.id).await?.expect(200)?.body;
+    ensure!(me["icon"] == public["icon"]);
+    let widths: Vec<_> = me["icon"].as_array().into_iter().flatten().map(|icon| icon["width"].as_u64()).collect();
+    ensure!(widths == [Some(512), Some(256), Some(64)], "{widths:?}");
+    for (path, side) in paths(&me).iter().zip([512, 256, 64]) {
+        let answer = client.get(path).await?.expect(200)?;
+        let decoded = image::load_from_memory(&answer.bytes)?;
+        ensure!((decoded.width(), decoded.height()) == (side, side));
+        ensure!(answer.header("content-type") == Some("image/webp"));
+        ensure!(answer.header("cache-control").is_some_and(|value| value.contains("immutable")));
+        let etag = answer.header("etag").context("no ETag")?.to_owned();
+        ensure!(etag.starts_with('"'), "a weak ETag {etag}");
+        let again = client.request(reqwest::Method::GET, path).header("if-none-match", &etag);
+        ensure!(client.send(again).await?.expect(304)?.bytes.is_empty());
+    }
+    let current = client.get(&format!("/avatars/{}?size=100", person.id)).await?.expect(302)?;
+    ensure!(current.location()?.ends_with("-256.webp"), "{}", current.location()?);
+    ensure!(current.header("cache-control") == Some("public, max-age=60"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_no_profile_names_is_swept() -> Result<()> {
+    let world = World::builder()
+        .env("ORRERY_AUTHA__SWEEP_AFTER", "1s")
+        .env("ORRERY_AUTHA__SWEEP_EVERY", "500ms")
+        .start()
+        .await?;
+    let _service = world.spawn(&[]).await?;
+    let client = world.client()?.signed_up(&Person::new()).await?;
+    for _ in 0..2 {
+        let taken = client.put_avatar(pictures::astronaut()?, "image/jpeg").await?.expect(202)?;
+        client.wait_upload(taken.location()?, SOON).await?;
+    }
+    let me = client.me().await?.expect(200)?.body;
+    // Two originals and three replaced variants go, three variants stay.
+    eventually(SOON, "only the shown variants are left", async || (world.objects().ok()?.len() == 3).then_some(()))
+        .await?;
+    for path in paths(&me) {
+        client.get(&path).await?.expect(200)?;
+    }
+    client.delete_avatar().await?.expect(204)?;
+    client.delete_avatar().await?.expect(204)?;
+    ensure!(client.me().await?.expect(200)?.body["icon"].as_array().is_some_and(Vec::is_empty));
+    eventually(SOON, "nothing is left", async || world.objects().ok()?.is_empty().then_some(())).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_removed_while_it_is_optimised_stays_removed() -> Result<()> {
+    let world = World::start().await?;
+    let _front = world.spawn(&["gateway", "autha"]).await?;
+    let client = world.client()?.signed_up(&Person::new()).await?;
+    let taken = client.put_avatar(pictures::astronaut()?, "image/jpeg").await?.expect(202)?;
+    client.delete_avatar().await?.expect(204)?;
+    let _spinoza = world.spawn(&["spinoza"]).await?;
+    eventually(SOON, "the late result is done with", async || {
+        let sql = "SELECT count(*) FROM bus.inbox WHERE handler = 'autha.pictures' AND done_at IS NOT NULL";
+        (world.database().count(sql).await.ok()? == 1).then_some(())
+    })
+    .await?;
+    ensure!(client.me().await?.expect(200)?.body["icon"].as_array().is_some_and(Vec::is_empty));
+    let status = client.upload_status(taken.location()?).await?.expect(200)?;
+    ensure!(status.body["status"] == "replaced", "{}", status.body);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thirty_two_uploads_at_once_add_little_memory() -> Result<()> {
+    const UPLOADS: usize = 32;
+    let world = World::start().await?;
+    let front = world.spawn(&["gateway", "autha"]).await?;
+    let base = world.client()?;
+    // One session each would hash 32 passwords: one person's session serves all.
+    let client = base.signed_up(&Person::new()).await?;
+    let picture = bytes::Bytes::from(pictures::noise_png(10 * 1024 * 1024)?);
+    client.put_avatar(picture.clone(), "image/png").await?.expect(202)?;
+    let before = front.memory()?.rss_bytes;
+    front.reset_peak()?;
+    let uploads = (0..UPLOADS).map(|_| client.put_avatar(picture.clone(), "image/png"));
+    let answers = try_join_all(uploads).await?;
+    ensure!(answers.iter().all(|answer| answer.status == 202), "{:?}", answers.iter().map(|a| a.status).collect::<Vec<_>>());
+    let added = front.memory()?.peak_rss_bytes.saturating_sub(before);
+    ensure!(added < 64 * 1024 * 1024, "{} MiB were added", added / 1024 / 1024);
+    Ok(())
+}

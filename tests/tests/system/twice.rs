@@ -1,0 +1,128 @@
+//! A message that is delivered twice, also while the first is still at work, has one effect.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use orrery_tests::{Person, World, broker::Message, deadline::eventually, pictures};
+
+const SOON: Duration = Duration::from_secs(40);
+
+async fn take(world: &World, queue: &str) -> Result<Message> {
+    eventually(SOON, "a message in the queue", async || world.broker().get_one(queue).await.ok().flatten()).await
+}
+
+async fn put(world: &World, queue: &str, message: &Message) -> Result<()> {
+    world.broker().publish_raw("", queue, message.properties.clone(), &message.body).await?;
+    Ok(())
+}
+
+async fn wait_done(world: &World, handler: &str, count: i64) -> Result<()> {
+    eventually(SOON, "the messages are done", async || {
+        let sql = format!("SELECT count(*) FROM bus.inbox WHERE handler = '{handler}' AND done_at IS NOT NULL");
+        (world.database().count(&sql).await.ok()? == count).then_some(())
+    })
+    .await
+}
+
+async fn queues_are_empty(world: &World, handler: &str) -> Result<()> {
+    for queue in [handler.to_owned(), format!("{handler}.retry.2000"), format!("{handler}.retry.1000")] {
+        world.broker().wait_empty(&queue, SOON).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_delivered_twice_sends_one_mail() -> Result<()> {
+    let world = World::start().await?;
+    let _front = world.spawn(&["gateway", "autha"]).await?;
+    world.client()?.sign_up(&Person::new()).await?.expect(201)?;
+    let message = take(&world, "maily.email").await?;
+    put(&world, "maily.email", &message).await?;
+    let _maily = world.spawn(&["maily"]).await?;
+    world.smtp().wait_for(1, SOON).await?;
+    wait_done(&world, "maily.email", 1).await?;
+    put(&world, "maily.email", &message).await?;
+    queues_are_empty(&world, "maily.email").await?;
+    ensure!(world.smtp().attempts() == 1, "{} mails were begun", world.smtp().attempts());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_delivered_while_the_first_is_at_work_sends_one_mail() -> Result<()> {
+    let world = World::start().await?;
+    let _front = world.spawn(&["gateway", "autha"]).await?;
+    world.client()?.sign_up(&Person::new()).await?.expect(201)?;
+    let message = take(&world, "maily.email").await?;
+    world.smtp().delay(Duration::from_secs(3));
+    for _ in 0..3 {
+        put(&world, "maily.email", &message).await?;
+    }
+    // Two processes, so that the claim is seen to hold between them too.
+    let _maily = world.spawn(&["maily"]).await?;
+    let _other = world.spawn(&["maily"]).await?;
+    world.smtp().wait_for(1, SOON).await?;
+    wait_done(&world, "maily.email", 1).await?;
+    queues_are_empty(&world, "maily.email").await?;
+    ensure!(world.smtp().attempts() == 1, "{} mails were begun", world.smtp().attempts());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_told_twice_changes_the_profile_once() -> Result<()> {
+    let world = World::start().await?;
+    let _front = world.spawn(&["gateway", "autha"]).await?;
+    let client = world.client()?.signed_up(&Person::new()).await?;
+    let taken = client.put_avatar(pictures::astronaut()?, "image/jpeg").await?.expect(202)?;
+    let message = take(&world, "spinoza.images").await?;
+    for _ in 0..3 {
+        put(&world, "spinoza.images", &message).await?;
+    }
+    let _spinoza = world.spawn(&["spinoza"]).await?;
+    client.wait_upload(taken.location()?, SOON).await?;
+    queues_are_empty(&world, "spinoza.images").await?;
+    wait_done(&world, "autha.pictures", 1).await?;
+    let version = world.database().text("SELECT version::text FROM autha.accounts").await?;
+    // One for the sign-up, one for the upload, one for its result.
+    ensure!(version.as_deref() == Some("3"), "version {version:?}");
+    let told = world.database().count("SELECT count(*) FROM bus.outbox WHERE producer = 'spinoza'").await?;
+    ensure!(told == 1, "{told} results");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_upload_that_overtakes_the_first_stays() -> Result<()> {
+    let world = World::start().await?;
+    let _front = world.spawn(&["gateway", "autha"]).await?;
+    let client = world.client()?.signed_up(&Person::new()).await?;
+    let first = client.put_avatar(pictures::gradient_png(300, 300)?, "image/png").await?.expect(202)?;
+    let first_message = take(&world, "spinoza.images").await?;
+    let second = client.put_avatar(pictures::astronaut()?, "image/jpeg").await?.expect(202)?;
+    let _spinoza = world.spawn(&["spinoza"]).await?;
+    let done = client.wait_upload(second.location()?, SOON).await?;
+    ensure!(done["status"] == "done", "{done}");
+    // The first one's result comes after the second's.
+    put(&world, "spinoza.images", &first_message).await?;
+    wait_done(&world, "autha.pictures", 2).await?;
+    let late = client.upload_status(first.location()?).await?.expect(200)?;
+    ensure!(late.body["status"] == "replaced", "{}", late.body);
+    let me = client.me().await?.expect(200)?;
+    let upload = done["id"].as_str().context("no id")?;
+    let icons = me.body["icon"].as_array().context("no icon")?;
+    ensure!(icons.len() == 3 && icons.iter().all(|icon| icon["url"].as_str().is_some_and(|url| url.contains(upload))));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_is_no_event_is_a_dead_letter_and_harms_nobody() -> Result<()> {
+    let world = World::start().await?;
+    let _service = world.spawn(&[]).await?;
+    for body in [&b"\xff\xfe not json"[..], b"{}", b""] {
+        world.broker().publish_raw("", "maily.email", lapin::BasicProperties::default(), body).await?;
+    }
+    world.client()?.sign_up(&Person::new()).await?.expect(201)?;
+    world.smtp().wait_for(1, SOON).await?;
+    eventually(SOON, "three dead letters", async || {
+        (world.database().count("SELECT count(*) FROM bus.dead_letters").await.ok()? == 3).then_some(())
+    })
+    .await
+}
