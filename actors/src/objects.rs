@@ -10,10 +10,10 @@ use aws_sdk_s3::{
     Client,
     config::{
         BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
-        retry::RetryConfig, timeout::TimeoutConfig,
+        StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
     },
     error::{DisplayErrorContext, ProvideErrorMetadata, SdkError},
-    operation::create_bucket::CreateBucketError,
+    operation::{create_bucket::CreateBucketError, put_object::builders::PutObjectFluentBuilder},
     primitives::{ByteStream, SdkBody},
     types::{Delete, ObjectIdentifier},
 };
@@ -24,6 +24,9 @@ use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 
 use crate::config::storage::Storage;
+
+/// How long a connection to the store may take to be there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is written never changes: browsers and caches may keep it for a year.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
@@ -82,11 +85,8 @@ impl Objects {
         let secret = config.secret().map_err(ObjectError::Config)?;
         let credentials =
             Credentials::new(&config.access_key, secret.expose_secret(), None, None, "configuration");
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(Duration::from_secs(2).min(config.timeout))
-            .read_timeout(config.timeout)
-            .operation_attempt_timeout(config.timeout * 3)
-            .build();
+        let timeouts =
+            TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(config.timeout).build();
         let sdk = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .endpoint_url(&config.endpoint)
@@ -141,6 +141,17 @@ impl Objects {
         size_bytes: u64,
         body: ByteStream,
     ) -> Result<(), ObjectError> {
+        self.put_request(key, media_type, size_bytes, body).send().await.map_err(|error| failed(&error))?;
+        Ok(())
+    }
+
+    fn put_request(
+        &self,
+        key: &str,
+        media_type: &str,
+        size_bytes: u64,
+        body: ByteStream,
+    ) -> PutObjectFluentBuilder {
         self.client
             .put_object()
             .bucket(&self.bucket)
@@ -149,10 +160,6 @@ impl Objects {
             .cache_control(IMMUTABLE)
             .content_length(i64::try_from(size_bytes).unwrap_or(i64::MAX))
             .body(body)
-            .send()
-            .await
-            .map_err(|error| failed(&error))?;
-        Ok(())
     }
 
     /// Writes an object from chunks as they come; `chunks` must give `size_bytes` in all. One that ends early, or with an error, is not kept.
@@ -167,7 +174,19 @@ impl Objects {
         chunks: mpsc::Receiver<Result<Bytes, std::io::Error>>,
     ) -> Result<(), ObjectError> {
         let body = SdkBody::from_body_1_x(Chunks { chunks, left_bytes: size_bytes });
-        self.put(key, media_type, size_bytes, ByteStream::new(body)).await
+        // The pace is the sender's, who is watched where the chunks come from: only the connection has a limit here.
+        let patient = aws_sdk_s3::Config::builder()
+            .timeout_config(
+                TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).disable_read_timeout().build(),
+            )
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+        self.put_request(key, media_type, size_bytes, ByteStream::new(body))
+            .customize()
+            .config_override(patient)
+            .send()
+            .await
+            .map_err(|error| failed(&error))?;
+        Ok(())
     }
 
     /// Reads a whole object of at most `limit_bytes`.
@@ -289,10 +308,12 @@ where
                 404 => ObjectError::NotFound,
                 // A store that is overloaded or broken is away; one that says no means it.
                 429 | 500.. => ObjectError::Unavailable(format!("status {status}")),
-                _ => ObjectError::Refused(service.err().code().map_or_else(
-                    || format!("status {status}"),
-                    |code| format!("{code} (status {status})"),
-                )),
+                _ => {
+                    ObjectError::Refused(service.err().code().map_or_else(
+                        || format!("status {status}"),
+                        |code| format!("{code} (status {status})"),
+                    ))
+                }
             }
         }
         _ => ObjectError::Unavailable(text),

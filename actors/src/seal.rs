@@ -70,7 +70,8 @@ impl Sealer {
     /// When the text is malformed, of an unknown key, changed, or another owner's.
     pub fn open(&self, sealed: &str, owner: &str) -> Result<Zeroizing<Vec<u8>>, SealError> {
         let mut parts = sealed.split('.');
-        let (Some("v1"), Some(id), Some(text), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some("v1"), Some(id), Some(text), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(SealError::Malformed);
         };
@@ -163,7 +164,15 @@ mod tests {
         let sealer = Sealer::new(&ring(&[1]), "email").unwrap();
         let sealed = sealer.seal(b"x", "o").unwrap();
         let key = sealed.split('.').nth(1).unwrap();
-        for text in ["", "v1", "v1..", "v2.a.b", &format!("v1.{key}."), &format!("v1.{key}.AAAA"), &format!("{sealed}.x")] {
+        for text in [
+            "",
+            "v1",
+            "v1..",
+            "v2.a.b",
+            &format!("v1.{key}."),
+            &format!("v1.{key}.AAAA"),
+            &format!("{sealed}.x"),
+        ] {
             assert!(sealer.open(text, "o").is_err(), "{text}");
         }
     }

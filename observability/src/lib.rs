@@ -1,7 +1,7 @@
 //! Telemetry start-up: today the log. What is logged is decided where it happens; no name, address or token may stand in it.
 
 use serde::Deserialize;
-use tracing_subscriber::{EnvFilter, util::TryInitError, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt, util::TryInitError};
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
@@ -47,15 +47,22 @@ pub enum LogError {
 /// When the level cannot be read, or the log was started before.
 pub fn start(log: &Log) -> Result<(), LogError> {
     // Libraries quote what they handle: lapin logs a returned message whole, names and all. What matters of theirs reaches us as errors.
-    let quiet = format!("{},lapin=off,tokio_postgres=off,hyper=warn,h2=warn,aws_smithy_runtime=warn,s3s=warn", log.level);
+    let quiet = format!(
+        "{},lapin=off,tokio_postgres=off,hyper=warn,h2=warn,aws_smithy_runtime=warn,s3s=warn,actix_http=off,actix_server=warn",
+        log.level
+    );
     let filter = EnvFilter::builder().parse(quiet)?;
     let registry = tracing_subscriber::registry().with(filter);
     match log.format {
         Format::Text => {
-            registry.with(fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false)).try_init()?;
+            registry
+                .with(fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false))
+                .try_init()?;
         }
         Format::Json => {
-            registry.with(fmt::layer().json().with_writer(std::io::stderr).with_current_span(true)).try_init()?;
+            registry
+                .with(fmt::layer().json().with_writer(std::io::stderr).with_current_span(true))
+                .try_init()?;
         }
     }
     Ok(())

@@ -61,7 +61,6 @@ fn binary(properties: &BasicProperties, content_type: &str, body: &[u8]) -> Resu
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
 
     use cloudevents::event::ExtensionValue;
     use lapin::types::{AMQPValue, FieldTable};

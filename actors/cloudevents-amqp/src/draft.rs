@@ -116,7 +116,6 @@ pub(crate) fn rfc3339(time: &DateTime<Utc>) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
 
     use cloudevents::AttributesReader;
 

@@ -142,7 +142,6 @@ fn text(text: &str) -> AMQPValue {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
 
     use cloudevents::{AttributesWriter, EventBuilder, EventBuilderV03, EventBuilderV10};
     use serde_json::json;

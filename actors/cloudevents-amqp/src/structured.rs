@@ -91,7 +91,6 @@ fn read_data(
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
     use cloudevents::{EventBuilder, EventBuilderV10, event::ExtensionValue};
     use serde_json::json;

@@ -95,7 +95,6 @@ fn extension_name(name: &str) -> Result<(), Invalid> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "tests")]
 
     use cloudevents::{AttributesWriter, EventBuilder, EventBuilderV03, EventBuilderV10};
     use url::Url;

@@ -117,7 +117,8 @@ impl Archiver {
 }
 
 fn unanswered(properties: &lapin::BasicProperties) -> String {
-    let why = envelope::text(properties, "x-first-death-reason").unwrap_or_else(|| "delivery_limit".to_owned());
+    let why =
+        envelope::text(properties, "x-first-death-reason").unwrap_or_else(|| "delivery_limit".to_owned());
     format!("it came back without an answer until its limit was reached ({why})")
 }
 

@@ -79,7 +79,8 @@ impl Bus {
     pub async fn connect(&self, name: &str) -> Result<Connection, BusError> {
         let mut uri: AMQPUri = self.config.url.expose_secret().parse().map_err(BusError::Address)?;
         uri.query.heartbeat = Some(self.config.heartbeat_seconds);
-        let properties = ConnectionProperties::default().with_connection_name(format!("orrery-{name}").into());
+        let properties =
+            ConnectionProperties::default().with_connection_name(format!("orrery-{name}").into());
         let connection = tokio::time::timeout(self.config.timeout, Connection::connect_uri(uri, properties))
             .await
             .map_err(|_| BusError::Timeout(self.config.timeout))??;

@@ -110,9 +110,8 @@ impl Consumer {
             }
         };
         for subscription in [&main, &quarantine] {
-            let cancel = subscription
-                .channel
-                .basic_cancel(subscription.consumer.tag(), BasicCancelOptions::default());
+            let cancel =
+                subscription.channel.basic_cancel(subscription.consumer.tag(), BasicCancelOptions::default());
             within(&self.lane.bus, cancel).await?;
         }
         let limit = match ended {

@@ -64,7 +64,12 @@ impl Delivery {
         };
         // serde's messages can quote the input, which may hold a name: only the place is told.
         parsed.map_err(|error| {
-            Failure::new(format!("the data does not fit {} (line {}, column {})", T::TYPE, error.line(), error.column()))
+            Failure::new(format!(
+                "the data does not fit {} (line {}, column {})",
+                T::TYPE,
+                error.line(),
+                error.column()
+            ))
         })
     }
 

@@ -108,7 +108,8 @@ mod tests {
         let next = onward(&properties, 1);
         assert_eq!(attempt(&next), 1);
         assert_eq!(next.expiration(), &None);
-        let names: Vec<_> = next.headers().as_ref().unwrap().inner().keys().map(ToString::to_string).collect();
+        let names: Vec<_> =
+            next.headers().as_ref().unwrap().inner().keys().map(ToString::to_string).collect();
         assert_eq!(names, ["attempt", "cloudEvents_id"]);
     }
 }

@@ -90,12 +90,7 @@ impl Lane {
         self.decoded(publish, delivery, event).instrument(span).await
     }
 
-    async fn decoded(
-        &self,
-        publish: &Channel,
-        delivery: &InFlight,
-        event: Event,
-    ) -> Result<Next, BusError> {
+    async fn decoded(&self, publish: &Channel, delivery: &InFlight, event: Event) -> Result<Next, BusError> {
         let raw = &delivery.raw;
         let attempt = envelope::attempt(&raw.properties);
         if self.is_expired(&event) {
@@ -172,9 +167,10 @@ impl Lane {
         match result {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Outcome::Retry(Failure::new("the handler panicked")),
-            Err(_) => {
-                Outcome::Retry(Failure::new(format!("the handler took longer than {:?}", self.spec.time_limit)))
-            }
+            Err(_) => Outcome::Retry(Failure::new(format!(
+                "the handler took longer than {:?}",
+                self.spec.time_limit
+            ))),
         }
     }
 
@@ -233,7 +229,9 @@ impl Lane {
             match tokio::time::timeout(self.spec.time_limit, written).await {
                 Ok(Ok(())) => return,
                 Ok(Err(error)) => warn!(%error, "the effect happened and is not written down yet"),
-                Err(_) => warn!("the effect happened and is not written down yet: no answer from the database"),
+                Err(_) => {
+                    warn!("the effect happened and is not written down yet: no answer from the database")
+                }
             }
             tokio::time::sleep(backoff.next(&self.random)).await;
         }

@@ -1,6 +1,6 @@
 //! The section `broker`: where RabbitMQ is and how long to wait for it.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -14,6 +14,8 @@ use super::Section;
 pub struct Broker {
     /// `amqp://user:password@host:port/vhost` (the vhost `/` is `%2f`); `amqps` for TLS.
     pub url: SecretString,
+    /// The file that holds the address, instead of it.
+    pub url_file: Option<PathBuf>,
     /// How long to wait for a connection, or for an answer to a command.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
@@ -31,6 +33,7 @@ impl Default for Broker {
     fn default() -> Self {
         Self {
             url: SecretString::from("amqp://guest:guest@127.0.0.1:5672/%2f"),
+            url_file: None,
             timeout: Duration::from_secs(5),
             confirm_timeout: Duration::from_secs(5),
             heartbeat_seconds: 10,
@@ -44,7 +47,8 @@ impl Section for Broker {
         match Url::parse(self.url.expose_secret()) {
             Ok(url) if matches!(url.scheme(), "amqp" | "amqps") => {}
             _ => faults.push(
-                "broker.url: is no address of RabbitMQ; write amqp://user:password@host:port/vhost".to_owned(),
+                "broker.url: is no address of RabbitMQ; write amqp://user:password@host:port/vhost"
+                    .to_owned(),
             ),
         }
         for (name, value) in [

@@ -1,6 +1,6 @@
 //! The section `database`: where PostgreSQL is and how many connections each service may hold.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -14,6 +14,8 @@ use super::Section;
 pub struct Database {
     /// `postgres://user:password@host:port/database`.
     pub url: SecretString,
+    /// The file that holds the address, instead of it.
+    pub url_file: Option<PathBuf>,
     /// Connections per service and process.
     pub pool_size: usize,
     /// How long a request waits for a connection, a new one included, before it is answered 503.
@@ -28,6 +30,7 @@ impl Default for Database {
     fn default() -> Self {
         Self {
             url: SecretString::from("postgres://127.0.0.1:5432/orrery"),
+            url_file: None,
             pool_size: 8,
             wait_timeout: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(3),

@@ -52,8 +52,77 @@ pub fn load<T: DeserializeOwned + Section>(file: Option<&Path>) -> Result<T, Con
         figment = figment.merge(Toml::file_exact(file));
     }
     let figment = figment.merge(Env::prefixed(PREFIX).ignore(&["config", "bin", "profile"]).split("__"));
+    let figment = with_files(figment)?;
     let config: T = figment.extract().map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
     let mut faults = Vec::new();
     config.validate(&mut faults);
     if faults.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(faults)) }
+}
+
+/// Addresses hold passwords: they too may stand in files.
+fn with_files(mut figment: Figment) -> Result<Figment, ConfigError> {
+    for path in ["database.url", "broker.url"] {
+        let Ok(file) = figment.extract_inner::<PathBuf>(&format!("{path}_file")) else { continue };
+        if figment.find_value(path).is_ok() {
+            let fault = format!("{path}: is given twice; leave out either {path} or {path}_file");
+            return Err(ConfigError::Invalid(vec![fault]));
+        }
+        let text = std::fs::read_to_string(&file).map_err(|error| {
+            ConfigError::Invalid(vec![format!("{path}_file: {} cannot be read: {error}", file.display())])
+        })?;
+        figment = figment.merge((path, text.trim()));
+    }
+    Ok(figment)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::{database::Database, *};
+
+    #[derive(Debug, Deserialize)]
+    struct Small {
+        database: Database,
+    }
+
+    impl Section for Small {
+        fn validate(&self, faults: &mut Vec<String>) {
+            self.database.validate(faults);
+        }
+    }
+
+    #[test]
+    fn an_address_may_stand_in_a_file_and_not_twice() {
+        use secrecy::ExposeSecret;
+        let folder = std::env::temp_dir().join(format!("orrery-config-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let (secret, file) = (folder.join("secret"), folder.join("orrery.toml"));
+        std::fs::write(&secret, "postgres://somebody:secret@db/orrery\n").unwrap();
+        std::fs::write(&file, format!("[database]\nurl_file = {secret:?}\n")).unwrap();
+        let config: Small = load(Some(&file)).unwrap();
+        assert_eq!(config.database.url.expose_secret(), "postgres://somebody:secret@db/orrery");
+        std::fs::write(&file, format!("[database]\nurl_file = {secret:?}\nurl = \"postgres://x\"\n")).unwrap();
+        let fault = load::<Small>(Some(&file)).unwrap_err().to_string();
+        assert!(fault.contains("database.url: is given twice"), "{fault}");
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_fault_names_the_path_of_its_field() {
+        let folder = std::env::temp_dir().join(format!("orrery-config-fault-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("orrery.toml");
+        for (text, fault) in [
+            ("[database]\npool_size = 1", "database.pool_size: must be 2 to 1000"),
+            ("[database]\npool_size = \"many\"", "database.pool_size"),
+            ("[database]\nulr = 1", "ulr"),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let error = load::<Small>(Some(&file)).unwrap_err().to_string();
+            assert!(error.contains(fault), "{error}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(matches!(load::<Small>(Some(&file)), Err(ConfigError::Missing(_))));
+    }
 }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use diesel::{Connection, RunQueryDsl, sql_types::BigInt};
-use diesel_async::{AsyncConnection, AsyncMigrationHarness, AsyncPgConnection, async_connection_wrapper::AsyncConnectionWrapper};
+use diesel_async::{
+    AsyncConnection, AsyncMigrationHarness, AsyncPgConnection,
+    async_connection_wrapper::AsyncConnectionWrapper,
+};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use secrecy::ExposeSecret;
 

@@ -172,8 +172,9 @@ impl Outbox {
             expires_at: time + self.lifetime,
             exchange,
             routing_key,
-            data: serde_json::to_value(data)
-                .map_err(|error| StoreError::Query(diesel::result::Error::SerializationError(error.into())))?,
+            data: serde_json::to_value(data).map_err(|error| {
+                StoreError::Query(diesel::result::Error::SerializationError(error.into()))
+            })?,
         };
         diesel::insert_into(outbox::table).values(row).execute(connection).await?;
         Ok(id)

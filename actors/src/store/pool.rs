@@ -46,9 +46,11 @@ impl StoreError {
             Self::Query(Error::DatabaseError(kind, information)) => match kind {
                 Kind::ClosedConnection | Kind::UnableToSendCommand | Kind::SerializationFailure => true,
                 // diesel knows no kind for these, so the server's own words decide (SQLSTATE 57014, 57P01 to 57P03).
-                Kind::Unknown => ["terminating connection", "the database system is", "canceling statement due to"]
-                    .iter()
-                    .any(|start| information.message().starts_with(start)),
+                Kind::Unknown => {
+                    ["terminating connection", "the database system is", "canceling statement due to"]
+                        .iter()
+                        .any(|start| information.message().starts_with(start))
+                }
                 _ => false,
             },
             Self::Query(Error::BrokenTransactionManager) => true,

@@ -32,7 +32,7 @@ pub enum SendError {
 }
 
 impl<A: Actor<Context = Context<A>>> ActorRef<A> {
-    /// Sends a message and waits for the answer. A full mailbox refuses at once: `send` of actix would queue without bound.
+    /// Sends a message and waits for the answer; a full mailbox is waited for within the same limit.
     ///
     /// # Errors
     /// When it cannot be taken, or is not answered within `limit`.
@@ -68,7 +68,8 @@ impl Supervisor {
         let shutdown = self.shutdown_signal();
         self.keep_alive(name.into(), move || {
             let (told, ended) = oneshot::channel();
-            let (sender, factory, mut shutdown) = (Arc::clone(&sender), Arc::clone(&factory), shutdown.clone());
+            let (sender, factory, mut shutdown) =
+                (Arc::clone(&sender), Arc::clone(&factory), shutdown.clone());
             let spawned = arbiter.spawn_fn(move || {
                 // The actor is built here, on its own thread: it need not be `Send`.
                 let built = std::panic::catch_unwind(AssertUnwindSafe(|| {

@@ -44,8 +44,7 @@ struct Document<'a> {
 impl Problem {
     /// A problem of the catalogue; `detail` says what is wrong here and what to do.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
-        let retry_after_seconds =
-            matches!(code, Code::Unavailable | Code::TooManyRequests).then_some(1);
+        let retry_after_seconds = matches!(code, Code::Unavailable | Code::TooManyRequests).then_some(1);
         Self { code, detail: detail.into(), retry_after_seconds, errors: Vec::new() }
     }
 

@@ -131,13 +131,19 @@ impl Autha {
             let signal = supervisor.shutdown_signal();
             move || {
                 let handler = Arc::clone(&handler);
-                Consumer::new(bus.clone(), pool.clone(), handler, clock.clone(), random.clone(), signal.clone())
-                    .run()
+                Consumer::new(
+                    bus.clone(),
+                    pool.clone(),
+                    handler,
+                    clock.clone(),
+                    random.clone(),
+                    signal.clone(),
+                )
+                .run()
             }
         });
         supervisor.start("autha.keeper", {
-            let (pool, vault, keys, clock) =
-                (pool.clone(), Arc::clone(&vault), keys.clone(), clock.clone());
+            let (pool, vault, keys, clock) = (pool.clone(), Arc::clone(&vault), keys.clone(), clock.clone());
             let signal = supervisor.shutdown_signal();
             move || {
                 Keeper {

@@ -4,8 +4,8 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use lettre::message::Mailbox;
-use secrecy::SecretString;
 use orrery_actors::config::Section;
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::render;

@@ -65,8 +65,15 @@ pub fn start(parts: Parts, supervisor: &Supervisor) -> Result<(), StartError> {
     });
     let signal = supervisor.shutdown_signal();
     supervisor.start("maily.email", move || {
-        Consumer::new(bus.clone(), pool.clone(), handler.clone(), clock.clone(), random.clone(), signal.clone())
-            .run()
+        Consumer::new(
+            bus.clone(),
+            pool.clone(),
+            handler.clone(),
+            clock.clone(),
+            random.clone(),
+            signal.clone(),
+        )
+        .run()
     });
     Ok(())
 }

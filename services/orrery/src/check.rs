@@ -1,6 +1,6 @@
 //! `orrery check`: the configuration, then every dependency, a line each; the exit code tells.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use orrery_actors::{bus::Bus, objects::Objects, store::migrations};
 use orrery_schemas::services::Service;
@@ -8,10 +8,13 @@ use orrery_schemas::services::Service;
 use crate::{config::Config, wiring};
 
 /// Shows the effective configuration; secrets do not print themselves.
-#[expect(clippy::print_stdout, reason = "what the command is for")]
 pub fn print(config: &Config) -> anyhow::Result<ExitCode> {
-    println!("{config:#?}");
-    Ok(ExitCode::SUCCESS)
+    let shown = writeln!(std::io::stdout(), "{config:#?}");
+    // A reader that has seen enough, such as head, is no fault.
+    match shown {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// Tries everything.
@@ -32,11 +35,11 @@ pub async fn check(config: Config) -> anyhow::Result<ExitCode> {
     lines.push(("rabbitmq", broker(&config).await));
     if config.enables(Service::Autha) || config.enables(Service::Spinoza) {
         let bucket = match Objects::new(&config.storage) {
-            Ok(objects) => objects
-                .probe()
-                .await
-                .map(|()| "reachable, the bucket is there".to_owned())
-                .map_err(|error| format!("{error}: look at the section storage, then run 'orrery migrate'")),
+            Ok(objects) => {
+                objects.probe().await.map(|()| "reachable, the bucket is there".to_owned()).map_err(|error| {
+                    format!("{error}: look at the section storage, then run 'orrery migrate'")
+                })
+            }
             Err(error) => Err(error.to_string()),
         };
         lines.push(("storage", bucket));
@@ -54,9 +57,9 @@ async fn broker(config: &Config) -> Result<String, String> {
     let connection = bus.connect("check").await.map_err(|error| away(&error))?;
     for service in &config.services.0 {
         for spec in wiring::handlers(config, *service) {
-            bus.has_queue(&connection, spec.name)
-                .await
-                .map_err(|error| format!("the queue {} is missing: run 'orrery migrate' ({error})", spec.name))?;
+            bus.has_queue(&connection, spec.name).await.map_err(|error| {
+                format!("the queue {} is missing: run 'orrery migrate' ({error})", spec.name)
+            })?;
         }
     }
     Ok("reachable, the queues are there".to_owned())

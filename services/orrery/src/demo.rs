@@ -127,7 +127,8 @@ impl Demo {
             .body(PHOTOGRAPH)
             .send()
             .await?;
-        let location = answer.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let location =
+            answer.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (status, body) = (answer.status(), answer.text().await?);
         ensure!(status == StatusCode::ACCEPTED, "answered {status}: {body}");
         location.context("no Location")

@@ -12,7 +12,10 @@ use orrery_actors::{
     random::Random,
     store::{Pool, migrations},
     supervise::Supervisor,
-    web::{health::{Dependency, Health}, problem::Problem},
+    web::{
+        health::{Dependency, Health},
+        problem::Problem,
+    },
 };
 use orrery_autha::KeySet;
 use orrery_schemas::{problems::Code, services::Service};
@@ -59,7 +62,9 @@ pub fn serve(config: Config, named: &[Service]) -> anyhow::Result<ExitCode> {
 
 fn chosen(config: &Config, named: &[Service]) -> anyhow::Result<Vec<Service>> {
     if let Some(off) = named.iter().find(|service| !config.enables(**service)) {
-        bail!("{off} is not among the enabled services: add it to 'services' (ORRERY_SERVICES), so that its queues are made");
+        bail!(
+            "{off} is not among the enabled services: add it to 'services' (ORRERY_SERVICES), so that its queues are made"
+        );
     }
     let wanted = if named.is_empty() { &config.services.0 } else { named };
     Ok(Service::ALL.into_iter().filter(|service| wanted.contains(service)).collect())
@@ -68,7 +73,8 @@ fn chosen(config: &Config, named: &[Service]) -> anyhow::Result<Vec<Service>> {
 impl House {
     async fn run(self, services: Vec<Service>) -> anyhow::Result<ExitCode> {
         let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-        let missing: Vec<_> = Service::ALL.iter().filter(|s| !services.contains(s)).map(|s| s.name()).collect();
+        let missing: Vec<_> =
+            Service::ALL.iter().filter(|s| !services.contains(s)).map(|s| s.name()).collect();
         info!(
             services = services.iter().map(|service| service.name()).collect::<Vec<_>>().join(","),
             left_out = missing.join(","),
@@ -291,7 +297,10 @@ fn internal(config: &Config, health: Health) -> anyhow::Result<actix_web::dev::S
     let listen = config.internal.listen;
     let server = HttpServer::new(move || {
         App::new().configure(health.clone().routes(true)).default_service(web::to(|| async {
-            Err::<&str, _>(Problem::new(Code::NotFound, "health is at /health/live, /health/ready and /health/actors"))
+            Err::<&str, _>(Problem::new(
+                Code::NotFound,
+                "health is at /health/live, /health/ready and /health/actors",
+            ))
         }))
     })
     .workers(1)

@@ -25,7 +25,8 @@ async fn mails_are_right(world: &World, people: &[Person], kills: usize) -> Resu
     let mails = world.smtp().mails();
     ensure!(mails.len() <= people.len() + kills, "{} mails for {} people", mails.len(), people.len());
     for person in people {
-        let ids: HashSet<_> = world.smtp().mails_to(&person.email).into_iter().map(|m| m.message_id).collect();
+        let ids: HashSet<_> =
+            world.smtp().mails_to(&person.email).into_iter().map(|m| m.message_id).collect();
         ensure!(ids.len() == 1, "a doubled mail has {} Message-IDs", ids.len());
     }
     Ok(())
@@ -33,7 +34,8 @@ async fn mails_are_right(world: &World, people: &[Person], kills: usize) -> Resu
 
 async fn events_are_exactly_one_each(world: &World, people: usize) -> Result<()> {
     for ty in ["com.gravitalia.account.created.v1", "com.gravitalia.email"] {
-        let rows = world.database().count(&format!("SELECT count(*) FROM bus.outbox WHERE type = '{ty}'")).await?;
+        let rows =
+            world.database().count(&format!("SELECT count(*) FROM bus.outbox WHERE type = '{ty}'")).await?;
         ensure!(usize::try_from(rows)? == people, "{rows} rows of {ty} for {people} people");
     }
     let dead = world.database().count("SELECT count(*) FROM bus.dead_letters").await?;

@@ -51,8 +51,14 @@ async fn services_enabled_later_get_what_was_written_before() -> Result<()> {
 async fn serve_is_not_ready_until_the_database_is_migrated() -> Result<()> {
     let world = World::builder().unmigrated().start().await?;
     let mut service = world.launch(&[], &[])?;
-    let health = orrery_tests::deadline::eventually(SOON, "the process answers", async || service.health().await.ok()).await?;
-    ensure!(health.status == 503 && health.body["down"].to_string().contains("migrations"), "{}", health.body);
+    let health =
+        orrery_tests::deadline::eventually(SOON, "the process answers", async || service.health().await.ok())
+            .await?;
+    ensure!(
+        health.status == 503 && health.body["down"].to_string().contains("migrations"),
+        "{}",
+        health.body
+    );
     let refused = world.client()?.sign_up(&Person::new()).await?.expect(503)?;
     ensure!(refused.header("retry-after").is_some());
     world.migrate().await?;
@@ -65,8 +71,12 @@ async fn serve_is_not_ready_until_the_database_is_migrated() -> Result<()> {
 async fn a_services_role_reads_nothing_of_another() -> Result<()> {
     let world = World::start().await?;
     for role in ["orrery_maily", "orrery_spinoza"] {
-        let denied = world.database().execute(&format!("SET ROLE {role}; SELECT * FROM autha.accounts")).await;
-        ensure!(denied.is_err_and(|error| format!("{error:#}").contains("permission denied")), "{role} reads accounts");
+        let denied =
+            world.database().execute(&format!("SET ROLE {role}; SELECT * FROM autha.accounts")).await;
+        ensure!(
+            denied.is_err_and(|error| format!("{error:#}").contains("permission denied")),
+            "{role} reads accounts"
+        );
     }
     let denied = world.database().execute("SET ROLE orrery_maily; SELECT * FROM bus.outbox").await;
     ensure!(denied.is_err(), "maily reads the outbox");

@@ -31,7 +31,8 @@ async fn an_upload_becomes_three_immutable_variants() -> Result<()> {
     let me = client.me().await?.expect(200)?.body;
     let public = client.user(&person.id).await?.expect(200)?.body;
     ensure!(me["icon"] == public["icon"]);
-    let widths: Vec<_> = me["icon"].as_array().into_iter().flatten().map(|icon| icon["width"].as_u64()).collect();
+    let widths: Vec<_> =
+        me["icon"].as_array().into_iter().flatten().map(|icon| icon["width"].as_u64()).collect();
     ensure!(widths == [Some(512), Some(256), Some(64)], "{widths:?}");
     for (path, side) in paths(&me).iter().zip([512, 256, 64]) {
         let answer = client.get(path).await?.expect(200)?;
@@ -65,8 +66,10 @@ async fn what_no_profile_names_is_swept() -> Result<()> {
     }
     let me = client.me().await?.expect(200)?.body;
     // Two originals and three replaced variants go, three variants stay.
-    eventually(SOON, "only the shown variants are left", async || (world.objects().ok()?.len() == 3).then_some(()))
-        .await?;
+    eventually(SOON, "only the shown variants are left", async || {
+        (world.objects().ok()?.len() == 3).then_some(())
+    })
+    .await?;
     for path in paths(&me) {
         client.get(&path).await?.expect(200)?;
     }
@@ -109,7 +112,11 @@ async fn thirty_two_uploads_at_once_add_little_memory() -> Result<()> {
     front.reset_peak()?;
     let uploads = (0..UPLOADS).map(|_| client.put_avatar(picture.clone(), "image/png"));
     let answers = try_join_all(uploads).await?;
-    ensure!(answers.iter().all(|answer| answer.status == 202), "{:?}", answers.iter().map(|a| a.status).collect::<Vec<_>>());
+    ensure!(
+        answers.iter().all(|answer| answer.status == 202),
+        "{:?}",
+        answers.iter().map(|a| a.status).collect::<Vec<_>>()
+    );
     let added = front.memory()?.peak_rss_bytes.saturating_sub(before);
     ensure!(added < 64 * 1024 * 1024, "{} MiB were added", added / 1024 / 1024);
     Ok(())

@@ -44,7 +44,8 @@ async fn anybody_can_verify_an_access_token_by_the_jwks() -> Result<()> {
     let token = base.sign_up(&Person::new()).await?.expect(201)?.text("access_token")?.to_owned();
     let jwks = base.get("/.well-known/jwks.json").await?.expect(200)?;
     let (signed, signature) = token.rsplit_once('.').context("no signature")?;
-    let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(signed.split('.').next().unwrap_or_default())?)?;
+    let header: Value =
+        serde_json::from_slice(&URL_SAFE_NO_PAD.decode(signed.split('.').next().unwrap_or_default())?)?;
     ensure!(header["alg"] == "ES256", "{header}");
     let keys = jwks.body["keys"].as_array().context("no keys")?;
     let key = keys.iter().find(|key| key["kid"] == header["kid"]).context("the key is not published")?;

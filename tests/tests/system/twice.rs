@@ -8,7 +8,8 @@ use orrery_tests::{Person, World, broker::Message, deadline::eventually, picture
 const SOON: Duration = Duration::from_secs(40);
 
 async fn take(world: &World, queue: &str) -> Result<Message> {
-    eventually(SOON, "a message in the queue", async || world.broker().get_one(queue).await.ok().flatten()).await
+    eventually(SOON, "a message in the queue", async || world.broker().get_one(queue).await.ok().flatten())
+        .await
 }
 
 async fn put(world: &World, queue: &str, message: &Message) -> Result<()> {
@@ -18,7 +19,8 @@ async fn put(world: &World, queue: &str, message: &Message) -> Result<()> {
 
 async fn wait_done(world: &World, handler: &str, count: i64) -> Result<()> {
     eventually(SOON, "the messages are done", async || {
-        let sql = format!("SELECT count(*) FROM bus.inbox WHERE handler = '{handler}' AND done_at IS NOT NULL");
+        let sql =
+            format!("SELECT count(*) FROM bus.inbox WHERE handler = '{handler}' AND done_at IS NOT NULL");
         (world.database().count(&sql).await.ok()? == count).then_some(())
     })
     .await
@@ -108,7 +110,10 @@ async fn a_second_upload_that_overtakes_the_first_stays() -> Result<()> {
     let me = client.me().await?.expect(200)?;
     let upload = done["id"].as_str().context("no id")?;
     let icons = me.body["icon"].as_array().context("no icon")?;
-    ensure!(icons.len() == 3 && icons.iter().all(|icon| icon["url"].as_str().is_some_and(|url| url.contains(upload))));
+    ensure!(
+        icons.len() == 3
+            && icons.iter().all(|icon| icon["url"].as_str().is_some_and(|url| url.contains(upload)))
+    );
     Ok(())
 }
 

@@ -88,7 +88,11 @@ impl Actor for Accounts {
 impl Handler<RegisterAccount> for Accounts {
     type Result = ResponseFuture<Result<Registered, RegisterError>>;
 
-    fn handle(&mut self, RegisterAccount(registration): RegisterAccount, _: &mut Self::Context) -> Self::Result {
+    fn handle(
+        &mut self,
+        RegisterAccount(registration): RegisterAccount,
+        _: &mut Self::Context,
+    ) -> Self::Result {
         let (pool, vault, outbox, wake) =
             (self.pool.clone(), Arc::clone(&self.vault), self.outbox.clone(), self.wake.clone());
         Box::pin(async move {

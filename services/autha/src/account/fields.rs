@@ -32,7 +32,11 @@ impl Reader {
 
     /// Tells what is wrong with a field.
     pub fn fault(&mut self, field: &str, code: &str, message: impl Into<String>) {
-        self.faults.push(FieldError { field: field.to_owned(), message: message.into(), code: code.to_owned() });
+        self.faults.push(FieldError {
+            field: field.to_owned(),
+            message: message.into(),
+            code: code.to_owned(),
+        });
     }
 
     /// A text; null counts as absent.
@@ -62,7 +66,11 @@ impl Reader {
         let text = self.required(field)?;
         let vanity = Vanity::parse(&text);
         if vanity.is_none() {
-            self.fault(field, "invalid_id", format!("'{field}' must be 2 to 64 letters (A-Z, a-z), digits or underscores"));
+            self.fault(
+                field,
+                "invalid_id",
+                format!("'{field}' must be 2 to 64 letters (A-Z, a-z), digits or underscores"),
+            );
         }
         vanity
     }
@@ -72,7 +80,11 @@ impl Reader {
         let text = self.required(field)?;
         let email = normalise_email(&text);
         if email.is_none() {
-            self.fault(field, "invalid_email", format!("'{field}' must be an e-mail address, such as name@example.org"));
+            self.fault(
+                field,
+                "invalid_email",
+                format!("'{field}' must be an e-mail address, such as name@example.org"),
+            );
         }
         email
     }
@@ -94,7 +106,11 @@ impl Reader {
         if is_language_tag(&text) {
             return Some(text);
         }
-        self.fault(field, "invalid_locale", format!("'{field}' must be a language tag (BCP 47), such as en or fr-CA"));
+        self.fault(
+            field,
+            "invalid_locale",
+            format!("'{field}' must be a language tag (BCP 47), such as en or fr-CA"),
+        );
         None
     }
 
@@ -138,7 +154,9 @@ fn is_language_tag(text: &str) -> bool {
     text.len() <= 35
         && (2..=3).contains(&language.len())
         && language.bytes().all(|byte| byte.is_ascii_alphabetic())
-        && parts.all(|part| (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        && parts.all(|part| {
+            (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        })
 }
 
 #[cfg(test)]
@@ -161,7 +179,18 @@ mod tests {
         // e and a combining accent become one letter.
         assert_eq!(normalise_email("Jose\u{301}@Example.ORG").unwrap(), "jos\u{e9}@example.org");
         let long = format!("{}@example.org", "a".repeat(250));
-        for bad in ["", "a", "a@", "@b.c", "a@b", "a b@c.d", "a@b.c\r\nBcc: x@y.z", "A <a@b.c>", "a@[127.0.0.1]", &long] {
+        for bad in [
+            "",
+            "a",
+            "a@",
+            "@b.c",
+            "a@b",
+            "a b@c.d",
+            "a@b.c\r\nBcc: x@y.z",
+            "A <a@b.c>",
+            "a@[127.0.0.1]",
+            &long,
+        ] {
             assert!(normalise_email(bad).is_none(), "{bad:?}");
         }
     }
@@ -177,7 +206,12 @@ mod tests {
         let faults: Vec<_> = reader.faults.iter().map(|f| (f.field.as_str(), f.code.as_str())).collect();
         assert_eq!(
             faults,
-            [("id", "wrong_type"), ("email", "invalid_email"), ("password", "invalid_length"), ("locale", "invalid_locale")]
+            [
+                ("id", "wrong_type"),
+                ("email", "invalid_email"),
+                ("password", "invalid_length"),
+                ("locale", "invalid_locale")
+            ]
         );
     }
 }

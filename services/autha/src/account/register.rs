@@ -211,11 +211,8 @@ pub async fn register(
         to: vault.mail.seal(email, &owner)?,
         username: registration.username.clone(),
     };
-    let about = About {
-        subject: Some(registration.account.0),
-        version: Some(1),
-        trace: Some(registration.trace),
-    };
+    let about =
+        About { subject: Some(registration.account.0), version: Some(1), trace: Some(registration.trace) };
     connection
         .transaction::<_, RegisterError, _>(async |connection| {
             if let Some(repeatable) = &registration.repeatable {

@@ -1,5 +1,7 @@
 //! `PUT` and `DELETE /users/@me/avatar`, and the state of an upload. The body streams to the bucket; nothing holds it whole.
 
+use std::time::Duration;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header,
@@ -28,6 +30,9 @@ use crate::{
 /// Chunks that may wait for the bucket; each is at most what one read of the socket gives.
 const CHUNKS: usize = 2;
 
+/// How long the bucket may leave a chunk, or the end of the body, without an answer.
+const BUCKET_LIMIT: Duration = Duration::from_secs(10);
+
 /// A body whose first bytes were seen to begin a picture.
 struct Checked {
     start: Bytes,
@@ -35,11 +40,7 @@ struct Checked {
 }
 
 /// Takes a picture.
-pub async fn put(
-    request: HttpRequest,
-    desk: Data<Desk>,
-    payload: Payload,
-) -> Result<HttpResponse, Problem> {
+pub async fn put(request: HttpRequest, desk: Data<Desk>, payload: Payload) -> Result<HttpResponse, Problem> {
     let account = bearer::account(&request, &desk).await?;
     let format = declared_format(&request)?;
     let size_bytes = declared_size(&request)?;
@@ -144,7 +145,10 @@ async fn next(desk: &Desk, payload: &mut Payload) -> Result<Option<Bytes>, Probl
         Ok(Some(Err(_))) => Err(Problem::new(Code::Malformed, "the body broke off; send the picture again")),
         Ok(None) => Ok(None),
         Err(_) => {
-            let detail = format!("no part of the body came for {:?}; send the picture again", desk.config.body_timeout);
+            let detail = format!(
+                "no part of the body came for {:?}; send the picture again",
+                desk.config.body_timeout
+            );
             Err(Problem::new(Code::Timeout, detail))
         }
     }
@@ -175,17 +179,22 @@ async fn store(
     let Checked { start, mut payload } = checked;
     let (chunks, received) = mpsc::channel::<Result<Bytes, std::io::Error>>(CHUNKS);
     let (objects, key) = (desk.objects.clone(), key.to_owned());
-    let written = desk.main.spawn(async move {
-        objects.put_stream(&key, format.media_type(), size_bytes, received).await
-    });
+    let written = desk
+        .main
+        .spawn(async move { objects.put_stream(&key, format.media_type(), size_bytes, received).await });
     let mut digest = Context::new(&SHA256);
     let mut chunk = Some(start);
     let mut fault = None;
     while let Some(bytes) = chunk {
         digest.update(&bytes);
-        // A closed channel means that the bucket gave up: its error tells why.
-        if chunks.send(Ok(bytes)).await.is_err() {
-            break;
+        match tokio::time::timeout(BUCKET_LIMIT, chunks.send(Ok(bytes))).await {
+            Ok(Ok(())) => {}
+            // The bucket gave up: its error tells why.
+            Ok(Err(_)) => break,
+            Err(_) => {
+                written.abort();
+                return Err(fault::unavailable("pictures cannot be kept right now"));
+            }
         }
         chunk = match next(desk, &mut payload).await {
             Ok(chunk) => chunk,
@@ -197,7 +206,12 @@ async fn store(
         };
     }
     drop(chunks);
-    let written = written.await.map_err(|_| fault::unavailable("the picture could not be kept"))?;
+    let aborter = written.abort_handle();
+    let Ok(written) = tokio::time::timeout(BUCKET_LIMIT, written).await else {
+        aborter.abort();
+        return Err(fault::unavailable("pictures cannot be kept right now"));
+    };
+    let written = written.map_err(|_| fault::unavailable("the picture could not be kept"))?;
     if let Some(problem) = fault {
         return Err(problem);
     }

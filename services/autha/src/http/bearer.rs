@@ -5,7 +5,13 @@ use orrery_actors::web::problem::Problem;
 use orrery_schemas::problems::Code;
 
 use super::{Desk, fault};
-use crate::account::lookup::{self, Account};
+use crate::{
+    account::{
+        fields::Vanity,
+        lookup::{self, Account},
+    },
+    token::access::TokenError,
+};
 
 /// The account that the token is of.
 ///
@@ -24,9 +30,11 @@ pub async fn account(request: &HttpRequest, desk: &Desk) -> Result<Account, Prob
         })?;
     let claims =
         desk.issuer.verify(&desk.keys, token, desk.clock.now()).map_err(|error| fault::token(&error))?;
+    // What nobody can be called is not asked for: PostgreSQL refuses a NUL.
+    let vanity = Vanity::parse(&claims.sub).ok_or_else(|| fault::token(&TokenError::Invalid))?;
     let found = desk
         .pool
-        .run(move |mut connection| async move { lookup::by_vanity(&mut connection, &claims.sub).await })
+        .run(move |mut connection| async move { lookup::by_vanity(&mut connection, &vanity.key).await })
         .await
         .map_err(|error| fault::store(&error))?;
     found.filter(|account| account.deleted_at.is_none()).ok_or_else(|| {

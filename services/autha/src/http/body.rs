@@ -166,7 +166,8 @@ mod tests {
         for bytes in [&b"[]"[..], b"1", b"null", b"\"x\""] {
             assert!(detail(bytes).contains("must be a JSON object"), "{bytes:?}");
         }
-        for bytes in [&b""[..], b"{", b"{\"a\":\"\xff\"}", b"\xff\xfe{\0}\0", b"{} x", b"{\"a\":\"\\ud800\"}"] {
+        for bytes in [&b""[..], b"{", b"{\"a\":\"\xff\"}", b"\xff\xfe{\0}\0", b"{} x", b"{\"a\":\"\\ud800\"}"]
+        {
             assert!(detail(bytes).contains("no valid JSON"), "{bytes:?}");
         }
     }

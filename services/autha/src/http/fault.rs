@@ -1,11 +1,6 @@
 //! How the errors of autha's rooms become problems. Each is logged here, once, if it is ours.
 
-use orrery_actors::{
-    objects::ObjectError,
-    store::StoreError,
-    supervise::SendError,
-    web::problem::Problem,
-};
+use orrery_actors::{objects::ObjectError, store::StoreError, supervise::SendError, web::problem::Problem};
 use orrery_schemas::problems::Code;
 use tracing::{error, warn};
 

@@ -35,7 +35,12 @@ pub async fn current(
     let size = match &wanted.size {
         None => i32::MAX,
         Some(text) => text.parse::<i32>().ok().filter(|size| *size > 0).ok_or_else(|| {
-            Problem::field(Code::InvalidField, "size", "invalid_size", "'size' must be a number of pixels, such as 256")
+            Problem::field(
+                Code::InvalidField,
+                "size",
+                "invalid_size",
+                "'size' must be a number of pixels, such as 256",
+            )
         })?,
     };
     let (_, icons) = profile::by_id(&desk, &id).await?;
@@ -106,7 +111,14 @@ mod tests {
     #[test]
     fn only_variants_have_an_address() {
         assert!(is_variant("0123456789abcdef0123456789abcdef-512"));
-        for name in ["original", "", "-", "0123456789abcdef0123456789abcdeg-512", "0123456789abcdef0123456789abcdef-", "../x-1"] {
+        for name in [
+            "original",
+            "",
+            "-",
+            "0123456789abcdef0123456789abcdeg-512",
+            "0123456789abcdef0123456789abcdef-",
+            "../x-1",
+        ] {
             assert!(!is_variant(name), "{name}");
         }
     }

@@ -64,7 +64,9 @@ fn routes(config: &mut web::ServiceConfig) {
         .service(web::resource("/create").route(web::post().to(sign_up::create)))
         .service(web::resource("/login").route(web::post().to(session::log_in)))
         .service(web::resource("/oauth/token").route(web::post().to(session::token)))
-        .service(web::resource("/users/@me").route(web::get().to(profile::me)).route(web::head().to(profile::me)))
+        .service(
+            web::resource("/users/@me").route(web::get().to(profile::me)).route(web::head().to(profile::me)),
+        )
         .service(
             web::resource("/users/@me/avatar")
                 .route(web::put().to(avatar::put))
@@ -76,10 +78,14 @@ fn routes(config: &mut web::ServiceConfig) {
                 .route(web::head().to(avatar::status)),
         )
         .service(
-            web::resource("/users/{id}").route(web::get().to(profile::user)).route(web::head().to(profile::user)),
+            web::resource("/users/{id}")
+                .route(web::get().to(profile::user))
+                .route(web::head().to(profile::user)),
         )
         .service(
-            web::resource("/avatars/{id}").route(web::get().to(media::current)).route(web::head().to(media::current)),
+            web::resource("/avatars/{id}")
+                .route(web::get().to(media::current))
+                .route(web::head().to(media::current)),
         )
         .service(
             web::resource("/avatars/{account}/{upload}/{file}")

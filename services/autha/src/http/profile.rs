@@ -17,11 +17,7 @@ use crate::account::{
 };
 
 /// Anybody's profile.
-pub async fn user(
-    request: HttpRequest,
-    desk: Data<Desk>,
-    id: Path<String>,
-) -> Result<HttpResponse, Problem> {
+pub async fn user(request: HttpRequest, desk: Data<Desk>, id: Path<String>) -> Result<HttpResponse, Problem> {
     let (account, icons) = by_id(&desk, &id).await?;
     Ok(answer(&request, &desk, &account, &icons, "public, max-age=5"))
 }

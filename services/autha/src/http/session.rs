@@ -52,7 +52,10 @@ pub async fn log_in(
     let phc = credentials.as_ref().map(|credentials| credentials.password_hash.clone());
     let right = desk.passwords.verify(password, phc).await.map_err(|error| fault::pool(&error))?;
     let Some(credentials) = credentials.filter(|_| right) else {
-        return Err(Problem::new(Code::InvalidCredentials, "there is no account with this name or address and password"));
+        return Err(Problem::new(
+            Code::InvalidCredentials,
+            "there is no account with this name or address and password",
+        ));
     };
     let now = desk.clock.now();
     let access = desk

@@ -1,6 +1,10 @@
 //! `POST /create`.
 
-use actix_web::{HttpRequest, HttpResponse, http::header, web::{Data, Payload}};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header,
+    web::{Data, Payload},
+};
 use orrery_actors::web::problem::Problem;
 use orrery_schemas::{ids::AccountId, problems::Code};
 use secrecy::ExposeSecret;
@@ -70,7 +74,8 @@ pub async fn create(
         .map_err(|error| fault::token(&error))?;
     let refresh = RefreshToken::random(&desk.random);
     let tokens = TokenSet::new(access, refresh.as_text().to_owned());
-    let answer = serde_json::to_string(&tokens).map_err(|_| Problem::new(Code::Internal, "no answer could be made"))?;
+    let answer = serde_json::to_string(&tokens)
+        .map_err(|_| Problem::new(Code::Internal, "no answer could be made"))?;
     let repeatable = match &key {
         None => None,
         Some(key) => Some(Repeatable {
@@ -166,12 +171,12 @@ async fn before(desk: &Desk, key: Option<Key>, sign_up: &SignUp) -> Result<Optio
         return Ok(Some(sealed));
     }
     let (vanity, hashes) = (sign_up.vanity.key.clone(), desk.vault.email.macs(sign_up.email.as_bytes()));
-    let free = desk
-        .pool
-        .run(move |mut connection| async move {
-            register::check_free(&mut connection, &vanity, &hashes).await
-        })
-        .await;
+    let free =
+        desk.pool
+            .run(move |mut connection| async move {
+                register::check_free(&mut connection, &vanity, &hashes).await
+            })
+            .await;
     match free {
         Ok(()) => Ok(None),
         Err(error) => match kept(desk, key).await? {

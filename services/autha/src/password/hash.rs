@@ -42,7 +42,8 @@ impl Hasher {
     /// # Errors
     /// When the library refuses, which valid parameters never bring about.
     pub fn hash(&mut self, password: &[u8], salt: &[u8; 16]) -> Result<String, HashError> {
-        let params = Params::new(MEMORY_KIB, PASSES, LANES, Some(Params::DEFAULT_OUTPUT_LEN)).map_err(fault)?;
+        let params =
+            Params::new(MEMORY_KIB, PASSES, LANES, Some(Params::DEFAULT_OUTPUT_LEN)).map_err(fault)?;
         let output = self.digest(params.clone(), password, salt)?;
         let hash = PasswordHash {
             algorithm: Ident::new("argon2id").map_err(fault)?,

@@ -25,8 +25,17 @@ pub enum PoolError {
 }
 
 enum Job {
-    Hash { password: Zeroizing<String>, inputs: Vec<String>, score: u8, answer: oneshot::Sender<Option<Hashed>> },
-    Verify { password: Zeroizing<String>, phc: String, answer: oneshot::Sender<Option<bool>> },
+    Hash {
+        password: Zeroizing<String>,
+        inputs: Vec<String>,
+        score: u8,
+        answer: oneshot::Sender<Option<Hashed>>,
+    },
+    Verify {
+        password: Zeroizing<String>,
+        phc: String,
+        answer: oneshot::Sender<Option<bool>>,
+    },
 }
 
 /// What became of a new password.
@@ -52,7 +61,8 @@ impl PasswordPool {
     /// # Errors
     /// When a thread cannot be started, or the decoy not be hashed.
     pub fn start(workers: usize, capacity: usize, random: Random) -> std::io::Result<Self> {
-        let decoy = Hasher::new().hash(&random.bytes::<16>(), &random.bytes()).map_err(std::io::Error::other)?;
+        let decoy =
+            Hasher::new().hash(&random.bytes::<16>(), &random.bytes()).map_err(std::io::Error::other)?;
         let (queue, jobs) = mpsc::sync_channel(capacity);
         let jobs = Arc::new(Mutex::new(jobs));
         for n in 0..workers {

@@ -76,7 +76,10 @@ pub fn check(declared: Format, start: &[u8], complete: bool) -> Result<bool, Pro
         return Err(refused("not_an_image", "the body is no picture; send a JPEG, PNG, WebP or GIF"));
     };
     let Some(found) = Format::of_image_type(found) else {
-        return Err(refused("not_an_image", "pictures of this kind are not taken; send a JPEG, PNG, WebP or GIF"));
+        return Err(refused(
+            "not_an_image",
+            "pictures of this kind are not taken; send a JPEG, PNG, WebP or GIF",
+        ));
     };
     if found != declared {
         let message = format!(
@@ -88,13 +91,17 @@ pub fn check(declared: Format, start: &[u8], complete: bool) -> Result<bool, Pro
     }
     let Ok(size) = blob_size(start) else {
         if complete || start.len() >= MAX_HEADER_BYTES {
-            return Err(refused("corrupt", "the picture's dimensions cannot be read; it seems to be damaged"));
+            return Err(refused(
+                "corrupt",
+                "the picture's dimensions cannot be read; it seems to be damaged",
+            ));
         }
         return Ok(false);
     };
     let (width, height) = (size.width, size.height);
     if width < LEAST_SIDE || height < LEAST_SIDE {
-        let message = format!("the picture has {width} x {height} pixels; it needs {LEAST_SIDE} on each side");
+        let message =
+            format!("the picture has {width} x {height} pixels; it needs {LEAST_SIDE} on each side");
         return Err(refused("too_small", message));
     }
     if width > MOST_SIDE || height > MOST_SIDE || width.saturating_mul(height) > MOST_PIXELS {

@@ -85,8 +85,7 @@ pub async fn replace(
                 size_bytes: upload.size_bytes,
                 digest: upload.digest.clone(),
             };
-            let about =
-                About { subject: Some(account), version: Some(version), trace: Some(upload.trace) };
+            let about = About { subject: Some(account), version: Some(version), trace: Some(upload.trace) };
             outbox.event(connection, &uploaded, about).await?;
             Ok(())
         })
@@ -132,8 +131,7 @@ async fn settle_pending(
     account: Uuid,
     now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
-    let pending =
-        uploads::table.filter(uploads::account.eq(account)).filter(uploads::state.eq("pending"));
+    let pending = uploads::table.filter(uploads::account.eq(account)).filter(uploads::state.eq("pending"));
     diesel::update(pending)
         .set((uploads::state.eq("replaced"), uploads::settled_at.eq(now)))
         .execute(connection)

@@ -71,9 +71,9 @@ impl Handler for PictureResults {
 
     async fn handle(&self, delivery: &Delivery) -> Outcome {
         let result = match delivery.event().ty() {
-            ImageOptimized::TYPE => delivery
-                .data::<ImageOptimized>()
-                .map(|data| (data.upload, Found::Optimized(data.variants))),
+            ImageOptimized::TYPE => {
+                delivery.data::<ImageOptimized>().map(|data| (data.upload, Found::Optimized(data.variants)))
+            }
             _ => delivery
                 .data::<ImageRejected>()
                 .map(|data| (data.upload, Found::Rejected { code: data.code, reason: data.reason })),
@@ -132,7 +132,8 @@ impl PictureResults {
                 };
                 match (owner, wanted.flatten()) {
                     (Some(owner), Some(wanted)) if wanted == upload.0 => {
-                        self.settle_upload(connection, delivery, AccountId(owner), upload, found, now).await?;
+                        self.settle_upload(connection, delivery, AccountId(owner), upload, found, now)
+                            .await?;
                     }
                     _ => info!("the upload is not wanted any more: its result is discarded"),
                 }

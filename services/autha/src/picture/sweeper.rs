@@ -78,11 +78,8 @@ impl Sweeper {
                 let mut connection = self.pool.get().await?;
                 named(&mut connection, &ids).await?
             };
-            let doomed: Vec<String> = old
-                .into_iter()
-                .map(|object| object.key)
-                .filter(|key| !is_named(key, &named))
-                .collect();
+            let doomed: Vec<String> =
+                old.into_iter().map(|object| object.key).filter(|key| !is_named(key, &named)).collect();
             if !doomed.is_empty() {
                 self.objects.delete(&doomed).await?;
                 removed += doomed.len();

@@ -91,13 +91,12 @@ impl Issuer {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         // Expiry is business time, so our clock decides.
         validation.validate_exp = false;
-        let claims = decode::<Claims>(token, &key.decoding, &validation)
-            .map_err(|_| TokenError::Invalid)?
-            .claims;
-        if claims.exp + SKEW_SECONDS <= now.timestamp() {
+        let claims =
+            decode::<Claims>(token, &key.decoding, &validation).map_err(|_| TokenError::Invalid)?.claims;
+        if claims.exp.saturating_add(SKEW_SECONDS) <= now.timestamp() {
             return Err(TokenError::Expired);
         }
-        if claims.iat - SKEW_SECONDS > now.timestamp() {
+        if claims.iat.saturating_sub(SKEW_SECONDS) > now.timestamp() {
             return Err(TokenError::Invalid);
         }
         Ok(claims)

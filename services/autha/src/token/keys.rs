@@ -131,7 +131,7 @@ impl KeySet {
                     .select(Row::as_select())
                     .load(connection)
                     .await?;
-                let signs_from = match rows.iter().next() {
+                let signs_from = match rows.as_slice().first() {
                     None => Some(now),
                     Some(newest) if newest.signs_from + SIGNS_FOR <= now => Some(now + JWKS_LIFETIME),
                     Some(_) => None,
@@ -157,15 +157,13 @@ fn generate(sealer: &Sealer, now: DateTime<Utc>, signs_from: DateTime<Utc>) -> R
     let point = pair.public_key().as_ref();
     let (Some(x), Some(y)) = (point.get(1..33), point.get(33..65)) else { return Err(KeyError::Library) };
     let kid = hex::encode(sha256(point).get(..8).unwrap_or_default());
-    let sealed = sealer
-        .seal(document.as_ref(), &kid)
-        .map_err(|source| KeyError::Seal { kid: kid.clone(), source })?;
+    let sealed =
+        sealer.seal(document.as_ref(), &kid).map_err(|source| KeyError::Seal { kid: kid.clone(), source })?;
     let public_jwk = json!({
         "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": kid,
         "x": BASE64.encode(x), "y": BASE64.encode(y),
     });
-    let retires_at =
-        signs_from + SIGNS_FOR + JWKS_LIFETIME * 2 + Duration::seconds(ACCESS_LIFETIME_SECONDS);
+    let retires_at = signs_from + SIGNS_FOR + JWKS_LIFETIME * 2 + Duration::seconds(ACCESS_LIFETIME_SECONDS);
     Ok(Row { kid, sealed, public_jwk, created_at: now, signs_from, retires_at })
 }
 
@@ -174,8 +172,7 @@ fn open(sealer: &Sealer, row: &Row) -> Result<SigningKey, KeyError> {
         .open(&row.sealed, &row.kid)
         .map_err(|source| KeyError::Seal { kid: row.kid.clone(), source })?;
     let text = |name| row.public_jwk.get(name).and_then(Value::as_str).unwrap_or_default();
-    let decoding =
-        DecodingKey::from_ec_components(text("x"), text("y")).map_err(|_| KeyError::Library)?;
+    let decoding = DecodingKey::from_ec_components(text("x"), text("y")).map_err(|_| KeyError::Library)?;
     Ok(SigningKey {
         kid: row.kid.clone(),
         encoding: EncodingKey::from_ec_der(&der),
