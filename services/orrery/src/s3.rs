@@ -33,6 +33,8 @@ pub async fn serve(config: Config, listen: SocketAddr, root: PathBuf) -> anyhow:
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((socket, _)) => {
+                    // Head and body go out in two writes: Nagle's algorithm would hold the second for 40 ms.
+                    socket.set_nodelay(true)?;
                     let connection = server.serve_connection(TokioIo::new(socket), service.clone());
                     let connection = graceful.watch(connection.into_owned());
                     tokio::spawn(async move {
