@@ -1,7 +1,5 @@
 //! Whether the JSON Schemas of the messages and `asyncapi.yaml` say what the code says. What real services send is checked in `tests`.
 
-#![expect(clippy::indexing_slicing, reason = "what a JSON value lacks is null")]
-
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use orrery_schemas::{

@@ -1,8 +1,6 @@
 //! Whether `openapi.yaml` is sound in itself and has the catalogue of problems. Whether it says what a running system does is
 //! checked in `tests`.
 
-#![expect(clippy::indexing_slicing, reason = "what a JSON value lacks is null")]
-
 use std::collections::BTreeSet;
 
 use orrery_schemas::{OPENAPI, problems::Code};

@@ -102,7 +102,8 @@ mod tests {
         std::fs::write(&file, format!("[database]\nurl_file = {secret:?}\n")).unwrap();
         let config: Small = load(Some(&file)).unwrap();
         assert_eq!(config.database.url.expose_secret(), "postgres://somebody:secret@db/orrery");
-        std::fs::write(&file, format!("[database]\nurl_file = {secret:?}\nurl = \"postgres://x\"\n")).unwrap();
+        std::fs::write(&file, format!("[database]\nurl_file = {secret:?}\nurl = \"postgres://x\"\n"))
+            .unwrap();
         let fault = load::<Small>(Some(&file)).unwrap_err().to_string();
         assert!(fault.contains("database.url: is given twice"), "{fault}");
         std::fs::remove_dir_all(&folder).unwrap();

@@ -59,6 +59,7 @@ struct Inner {
     most_bytes: u64,
     declared: Option<u64>,
     pause: Duration,
+    deadline: Instant,
     seen_bytes: Cell<u64>,
     started: Cell<bool>,
     waiting: Cell<bool>,
@@ -80,8 +81,15 @@ impl Framing {
 }
 
 impl ClientBody {
-    /// A body of at most `most_bytes`, with pauses of at most `pause`.
-    pub fn new(payload: Payload, framing: Framing, most_bytes: u64, pause: Duration) -> Self {
+    /// A body of at most `most_bytes`, with pauses of at most `pause`, which is there after `whole`: a trickle without a
+    /// pause would else hold its connection for ever.
+    pub fn new(
+        payload: Payload,
+        framing: Framing,
+        most_bytes: u64,
+        pause: Duration,
+        whole: Duration,
+    ) -> Self {
         Self(Rc::new(Inner {
             payload: RefCell::new(payload),
             awaited: RefCell::default(),
@@ -90,6 +98,7 @@ impl ClientBody {
             most_bytes,
             declared: if let Framing::Sized(bytes) = framing { Some(bytes) } else { None },
             pause,
+            deadline: Instant::now() + whole,
             seen_bytes: Cell::new(0),
             started: Cell::new(false),
             waiting: Cell::new(false),
@@ -144,7 +153,7 @@ impl ClientBody {
         let Poll::Ready(item) = polled else {
             let mut timer = inner.timer.borrow_mut();
             if !inner.waiting.replace(true) {
-                timer.as_mut().reset(Instant::now() + inner.pause);
+                timer.as_mut().reset((Instant::now() + inner.pause).min(inner.deadline));
             }
             ready!(timer.as_mut().poll(cx));
             return self.fail(Fault::Slow);
@@ -160,6 +169,7 @@ impl ClientBody {
                 Poll::Ready(None)
             }
             Some(Err(_)) => self.fail(Fault::Broken),
+            Some(Ok(_)) if Instant::now() >= inner.deadline => self.fail(Fault::Slow),
             Some(Ok(chunk)) => {
                 let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
                 let seen = inner.seen_bytes.get().saturating_add(length);

@@ -25,9 +25,12 @@ pub struct Config {
     /// How long a client may take to send the head of its request.
     #[serde(with = "humantime_serde")]
     pub client_timeout: Duration,
-    /// The longest pause between two chunks of a request's body.
+    /// The longest pause between two chunks of a request's body, and the time for all of a small one.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
+    /// The time for all of an uploaded picture.
+    #[serde(with = "humantime_serde")]
+    pub upload_timeout: Duration,
     /// How long an upstream may be silent while it is its turn.
     #[serde(with = "humantime_serde")]
     pub upstream_timeout: Duration,
@@ -46,6 +49,7 @@ impl Default for Config {
             connections: 1024,
             client_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(15),
+            upload_timeout: Duration::from_secs(300),
             upstream_timeout: Duration::from_secs(15),
             body_limit: 64 * 1024,
             upload_limit: 10 * 1024 * 1024 + 64 * 1024,
@@ -78,6 +82,7 @@ impl Section for Config {
         for (name, value) in [
             ("client_timeout", self.client_timeout),
             ("body_timeout", self.body_timeout),
+            ("upload_timeout", self.upload_timeout),
             ("upstream_timeout", self.upstream_timeout),
         ] {
             if value.is_zero() {

@@ -1,7 +1,10 @@
 //! What every request passes first and every answer last: the table's verdict, hardening headers, one line at debug that
 //! names no path.
 
-use std::{rc::Rc, time::Instant};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use actix_web::{
     Error, HttpMessage, ResponseError,
@@ -41,7 +44,7 @@ pub async fn edge(
         Err(refusal) => {
             // Kept until the answer is sent, see `ClientBody`; nobody reads it.
             let payload = request.take_payload();
-            let unread = ClientBody::new(payload, Framing::None, 0, std::time::Duration::ZERO);
+            let unread = ClientBody::new(payload, Framing::None, 0, Duration::ZERO, Duration::ZERO);
             let response = refuse(&refusal).map_body(|_, body| Held::new(body, Some(unread), None).boxed());
             ("-", request.into_response(response))
         }

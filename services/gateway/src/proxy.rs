@@ -82,14 +82,14 @@ pub async fn forward(request: HttpRequest, payload: web::Payload, proxy: web::Da
     let Some(admitted) = admitted.filter(|admitted| admitted.route.target == Target::Autha) else {
         return Problem::new(Code::NotFound, "nothing is at this path").error_response();
     };
-    let most_bytes = match admitted.accepts {
-        Accepts::Form => proxy.config.body_limit,
-        Accepts::Upload => proxy.config.upload_limit,
+    let (most_bytes, whole) = match admitted.accepts {
+        Accepts::Form => (proxy.config.body_limit, proxy.config.body_timeout),
+        Accepts::Upload => (proxy.config.upload_limit, proxy.config.upload_timeout),
     };
     let framing = Framing::of(&request);
     let payload = payload.into_inner();
-    let body =
-        ClientBody::new(payload, framing.unwrap_or(Framing::None), most_bytes, proxy.config.body_timeout);
+    let pause = proxy.config.body_timeout;
+    let body = ClientBody::new(payload, framing.unwrap_or(Framing::None), most_bytes, pause, whole);
     let outcome = match framing {
         None => Err(Problem::new(Code::Malformed, "the request's length cannot be read")),
         Some(Framing::Sized(bytes)) if bytes > most_bytes => Err(too_large(most_bytes)),
@@ -154,7 +154,7 @@ impl Proxy {
         *request.headers_mut() = headers;
         let sending = match framing {
             Framing::None => request.send_body(body::None::new()),
-            Framing::Sized(0) => request.send(),
+            Framing::Sized(0) => request.send_body(bytes::Bytes::new()),
             Framing::Sized(bytes) => request.send_body(SizedStream::new(bytes, body.clone())),
             Framing::Chunked => request.send_stream(body.clone()),
         };
