@@ -16,6 +16,10 @@ use secrecy::ExposeSecret;
 
 use crate::config::broker::Broker;
 
+/// lapin keeps two buffers of 32 frames for each connection: at the usual 128 KiB a frame that is 8 MiB, at this size 1 MiB. Bodies
+/// are split into frames; headers are not, and ours are kept below it.
+const FRAME_MAX_BYTES: u32 = 16 * 1024;
+
 /// Why the bus did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
@@ -79,6 +83,7 @@ impl Bus {
     pub async fn connect(&self, name: &str) -> Result<Connection, BusError> {
         let mut uri: AMQPUri = self.config.url.expose_secret().parse().map_err(BusError::Address)?;
         uri.query.heartbeat = Some(self.config.heartbeat_seconds);
+        uri.query.frame_max = Some(FRAME_MAX_BYTES);
         let properties =
             ConnectionProperties::default().with_connection_name(format!("orrery-{name}").into());
         let connection = tokio::time::timeout(self.config.timeout, Connection::connect_uri(uri, properties))

@@ -22,6 +22,15 @@ pub const HANDLER: &str = "handler";
 /// The id of the dead letter, so that one delivered twice is kept once.
 pub const LETTER: &str = "letter";
 
+/// A header must fit into one frame, and an error of a library may be long.
+const MAX_TEXT_BYTES: usize = 500;
+/// Causes that are kept; the innermost ones of a longer chain are left out.
+const MAX_CAUSES: usize = 8;
+
+fn clipped(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(MAX_TEXT_BYTES)).unwrap_or(text)
+}
+
 /// Tries that the message has behind it.
 pub fn attempt(properties: &BasicProperties) -> i64 {
     properties.headers().as_ref().and_then(|headers| headers.inner().get(ATTEMPT)).map_or(0, |value| {
@@ -86,8 +95,9 @@ pub fn dead(
     let mut put = |name: &str, value: String| {
         headers.insert(name.into(), AMQPValue::LongString(LongString::from(value)));
     };
-    put(REASON, failure.reason.clone());
-    put(CAUSES, serde_json::Value::from(failure.causes.clone()).to_string());
+    let causes: Vec<_> = failure.causes.iter().take(MAX_CAUSES).map(|cause| clipped(cause)).collect();
+    put(REASON, clipped(&failure.reason).to_owned());
+    put(CAUSES, serde_json::Value::from(causes).to_string());
     put(FAILED_AT, at.to_rfc3339_opts(SecondsFormat::Micros, true));
     put(HANDLER, handler.to_owned());
     put(LETTER, letter.to_string());
@@ -98,6 +108,15 @@ pub fn dead(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_failure_still_fits_into_one_frame() {
+        let failure = Failure { reason: "é".repeat(50_000), causes: vec!["x".repeat(50_000); 50] };
+        let clock = crate::clock::Clock::System;
+        let next = dead(&BasicProperties::default(), 2, "h", &failure, clock.now(), Uuid::nil());
+        let length = |name| text(&next, name).unwrap().len();
+        assert!(length(REASON) + length(CAUSES) < 8 * 1024);
+    }
 
     #[test]
     fn what_the_broker_added_is_dropped_and_the_attempt_is_set() {

@@ -1,4 +1,6 @@
-//! Argon2id (RFC 9106) with memory that a worker keeps between hashes. Threads and queues live in `pool`.
+//! Argon2id (RFC 9106) with memory that is kept between hashes. Threads and queues live in `pool`.
+
+use std::sync::{Arc, Mutex, PoisonError};
 
 use argon2::{
     Algorithm, Argon2, Block, Params, Version,
@@ -20,28 +22,24 @@ fn fault(error: impl std::fmt::Display) -> HashError {
     HashError(error.to_string())
 }
 
-/// Hashes one password at a time.
+/// Hashes passwords; clones share their memory.
+#[derive(Clone, Default)]
 pub struct Hasher {
-    memory: Vec<Block>,
-}
-
-impl Default for Hasher {
-    fn default() -> Self {
-        Self::new()
-    }
+    /// About 19 MiB each, the last used on top: one after another need one of them, and as many as hash at once are kept.
+    memory: Arc<Mutex<Vec<Vec<Block>>>>,
 }
 
 impl Hasher {
-    /// A hasher with its memory, about 19 MiB, which is touched at the first hash.
+    /// A hasher without memory yet.
     pub fn new() -> Self {
-        Self { memory: Vec::new() }
+        Self::default()
     }
 
     /// Hashes `password` under `salt` to a PHC string.
     ///
     /// # Errors
     /// When the library refuses, which valid parameters never bring about.
-    pub fn hash(&mut self, password: &[u8], salt: &[u8; 16]) -> Result<String, HashError> {
+    pub fn hash(&self, password: &[u8], salt: &[u8; 16]) -> Result<String, HashError> {
         let params =
             Params::new(MEMORY_KIB, PASSES, LANES, Some(Params::DEFAULT_OUTPUT_LEN)).map_err(fault)?;
         let output = self.digest(params.clone(), password, salt)?;
@@ -59,7 +57,7 @@ impl Hasher {
     ///
     /// # Errors
     /// When `phc` is no Argon2id hash.
-    pub fn verify(&mut self, password: &[u8], phc: &str) -> Result<bool, HashError> {
+    pub fn verify(&self, password: &[u8], phc: &str) -> Result<bool, HashError> {
         let hash = PasswordHash::new(phc).map_err(fault)?;
         let params = Params::try_from(&hash).map_err(fault)?;
         let (Some(salt), Some(expected)) = (hash.salt, hash.hash) else {
@@ -69,17 +67,26 @@ impl Hasher {
         Ok(output.ct_eq(expected.as_ref()).into())
     }
 
-    fn digest(&mut self, params: Params, password: &[u8], salt: &[u8]) -> Result<Vec<u8>, HashError> {
+    fn digest(&self, params: Params, password: &[u8], salt: &[u8]) -> Result<Vec<u8>, HashError> {
         let blocks = params.block_count();
-        if self.memory.len() < blocks {
-            self.memory.resize(blocks, Block::new());
-        }
         let mut output = vec![0; params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN)];
-        let memory = self.memory.get_mut(..blocks).unwrap_or_default();
-        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-            .hash_password_into_with_memory(password, salt, &mut output, memory)
-            .map_err(fault)?;
+        let mut memory = self.memory().pop().unwrap_or_default();
+        if memory.len() < blocks {
+            memory.resize(blocks, Block::new());
+        }
+        let hashed = Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password_into_with_memory(
+            password,
+            salt,
+            &mut output,
+            memory.get_mut(..blocks).unwrap_or_default(),
+        );
+        self.memory().push(memory);
+        hashed.map_err(fault)?;
         Ok(output)
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, Vec<Vec<Block>>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -89,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_password_verifies_against_its_own_hash_only() {
-        let mut hasher = Hasher::new();
+        let hasher = Hasher::new();
         let phc = hasher.hash(b"correct horse", &[7; 16]).unwrap();
         assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
         assert!(hasher.verify(b"correct horse", &phc).unwrap());
@@ -98,7 +105,7 @@ mod tests {
 
     #[test]
     fn a_foreign_hash_is_an_error() {
-        let mut hasher = Hasher::new();
+        let hasher = Hasher::new();
         assert!(hasher.verify(b"x", "$2b$12$abcdefghijklmnopqrstuv").is_err());
         assert!(hasher.verify(b"x", "").is_err());
     }

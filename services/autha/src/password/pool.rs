@@ -61,13 +61,15 @@ impl PasswordPool {
     /// # Errors
     /// When a thread cannot be started, or the decoy not be hashed.
     pub fn start(workers: usize, capacity: usize, random: Random) -> std::io::Result<Self> {
-        let decoy =
-            Hasher::new().hash(&random.bytes::<16>(), &random.bytes()).map_err(std::io::Error::other)?;
+        let hasher = Hasher::new();
+        let decoy = hasher.hash(&random.bytes::<16>(), &random.bytes()).map_err(std::io::Error::other)?;
         let (queue, jobs) = mpsc::sync_channel(capacity);
         let jobs = Arc::new(Mutex::new(jobs));
         for n in 0..workers {
-            let (jobs, random) = (Arc::clone(&jobs), random.clone());
-            thread::Builder::new().name(format!("password-{n}")).spawn(move || work(&jobs, &random))?;
+            let (jobs, random, hasher) = (Arc::clone(&jobs), random.clone(), hasher.clone());
+            thread::Builder::new()
+                .name(format!("password-{n}"))
+                .spawn(move || work(&jobs, &hasher, &random))?;
         }
         Ok(Self { queue, decoy: decoy.into() })
     }
@@ -105,14 +107,13 @@ impl PasswordPool {
     }
 }
 
-fn work(jobs: &Mutex<mpsc::Receiver<Job>>, random: &Random) {
-    let mut hasher = Hasher::new();
+fn work(jobs: &Mutex<mpsc::Receiver<Job>>, hasher: &Hasher, random: &Random) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        // A panic costs one password; the thread and its memory go on.
+        // A panic costs one password; the thread goes on.
         let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match job {
             Ok(job) => {
-                answer(&mut hasher, job, random);
+                answer(hasher, job, random);
                 true
             }
             Err(_) => false,
@@ -126,7 +127,7 @@ fn work(jobs: &Mutex<mpsc::Receiver<Job>>, random: &Random) {
 }
 
 /// Answers one job; a caller that has gone needs none.
-fn answer(hasher: &mut Hasher, job: Job, random: &Random) {
+fn answer(hasher: &Hasher, job: Job, random: &Random) {
     match job {
         Job::Hash { answer, .. } if answer.is_closed() => {}
         Job::Verify { answer, .. } if answer.is_closed() => {}
