@@ -13,7 +13,7 @@ use lettre::transport::smtp::{
     Error, authentication::DEFAULT_MECHANISMS, client::AsyncSmtpConnection, commands::Quit,
     extension::Extension, response::Response,
 };
-use tokio::time::timeout;
+use tokio::{net::TcpStream, time::timeout};
 
 use super::{Security, SendError, Server, Stage};
 use crate::transport::scrub::Scrubber;
@@ -27,30 +27,48 @@ pub(super) struct Session {
 /// What came instead of a positive answer.
 enum Failure {
     Smtp(Error),
+    Socket(std::io::Error),
     Silence(Duration),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Smtp(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Socket(error)
+    }
 }
 
 impl Session {
     /// Connects, greets, encrypts and logs in. Whatever goes wrong here is about the server or our configuration,
     /// never about a mail: a wrong password must not turn every mail into a dead letter.
     pub(super) async fn open(server: &Server, scrubber: &Scrubber) -> Result<Self, SendError> {
-        let connecting = async {
-            let wrapper = match &server.security {
-                Security::Tls(parameters) => Some(parameters.clone()),
-                Security::Plain | Security::Starttls(_) => None,
-            };
-            let address = (server.host.as_str(), server.port);
-            let limit = Some(server.timeout);
-            let mut connection =
-                AsyncSmtpConnection::connect_tokio1(address, limit, &server.hello, wrapper, None).await?;
-            if let Security::Starttls(parameters) = &server.security {
-                connection.starttls(parameters.clone(), &server.hello).await?;
-            }
-            Ok(connection)
-        };
         // A name with several addresses has each tried within this one deadline doubled, so that a dead first
         // address leaves time for the second.
         let limit = server.timeout.saturating_mul(2);
+        let connecting = async {
+            if let Security::Tls(parameters) = &server.security {
+                let address = (server.host.as_str(), server.port);
+                let wrapper = Some(parameters.clone());
+                let each = Some(server.timeout);
+                let hello = &server.hello;
+                return Ok(AsyncSmtpConnection::connect_tokio1(address, each, hello, wrapper, None).await?);
+            }
+            // The message and its last line go out in two writes: Nagle's algorithm would hold the second back until the
+            // first is acknowledged, which takes 40 ms. (lettre has no such door for implicit TLS.)
+            let stream = TcpStream::connect((server.host.as_str(), server.port)).await?;
+            stream.set_nodelay(true)?;
+            let stream = Box::new(stream);
+            let mut connection = AsyncSmtpConnection::connect_with_transport(stream, &server.hello).await?;
+            if let Security::Starttls(parameters) = &server.security {
+                connection.starttls(parameters.clone(), &server.hello).await?;
+            }
+            Ok::<_, Failure>(connection)
+        };
         let mut connection = within(limit, connecting)
             .await
             .map_err(|failure| failure.unreachable(Stage::Connect, scrubber))?;
@@ -117,10 +135,13 @@ impl Session {
 }
 
 /// Runs one step of the conversation. After a deadline the connection is in an unknown state and must be dropped.
-async fn within<T>(limit: Duration, step: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+async fn within<T, E: Into<Failure>>(
+    limit: Duration,
+    step: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure> {
     match timeout(limit, step).await {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(Failure::Smtp(error)),
+        Ok(Err(error)) => Err(error.into()),
         Err(_) => Err(Failure::Silence(limit)),
     }
 }
@@ -144,7 +165,7 @@ impl Failure {
         let text = self.text(scrubber);
         let cause = match &self {
             Self::Smtp(error) => error.status().map_or_else(|| text.clone(), |code| format!("{code} {text}")),
-            Self::Silence(_) => text,
+            Self::Socket(_) | Self::Silence(_) => text,
         };
         SendError::Unreachable { stage, cause }
     }
@@ -153,6 +174,7 @@ impl Failure {
     fn text(&self, scrubber: &Scrubber) -> String {
         let said = match self {
             Self::Silence(limit) => format!("no answer within {limit:?}"),
+            Self::Socket(error) => error.to_string(),
             // lettre keeps the words of an answer as the error's source.
             Self::Smtp(error) if error.status().is_some() => {
                 error.source().map(ToString::to_string).unwrap_or_default()
