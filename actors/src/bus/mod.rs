@@ -8,6 +8,7 @@ pub mod delivery;
 mod envelope;
 pub mod handler;
 mod lane;
+pub mod management;
 pub mod relay;
 pub mod topology;
 

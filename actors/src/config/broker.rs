@@ -16,6 +16,10 @@ pub struct Broker {
     pub url: SecretString,
     /// The file that holds the address, instead of it.
     pub url_file: Option<PathBuf>,
+    /// `http://user:password@host:port` of the management plugin, for `orrery queues` and for users and permissions; not needed to run.
+    pub management_url: Option<SecretString>,
+    /// The file that holds it, instead of it.
+    pub management_url_file: Option<PathBuf>,
     /// How long to wait for a connection, or for an answer to a command.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
@@ -34,6 +38,8 @@ impl Default for Broker {
         Self {
             url: SecretString::from("amqp://guest:guest@127.0.0.1:5672/%2f"),
             url_file: None,
+            management_url: None,
+            management_url_file: None,
             timeout: Duration::from_secs(5),
             confirm_timeout: Duration::from_secs(5),
             heartbeat_seconds: 10,
@@ -50,6 +56,10 @@ impl Section for Broker {
                 "broker.url: is no address of RabbitMQ; write amqp://user:password@host:port/vhost"
                     .to_owned(),
             ),
+        }
+        let management = self.management_url.as_ref().map(|url| Url::parse(url.expose_secret()));
+        if management.is_some_and(|url| !url.is_ok_and(|url| matches!(url.scheme(), "http" | "https"))) {
+            faults.push("broker.management_url: is no address; write http://user:password@host:15672".to_owned());
         }
         for (name, value) in [
             ("timeout", self.timeout),

@@ -61,7 +61,7 @@ pub fn load<T: DeserializeOwned + Section>(file: Option<&Path>) -> Result<T, Con
 
 /// Addresses hold passwords: they too may stand in files.
 fn with_files(mut figment: Figment) -> Result<Figment, ConfigError> {
-    for path in ["database.url", "broker.url"] {
+    for path in ["database.url", "broker.url", "broker.management_url"] {
         let Ok(file) = figment.extract_inner::<PathBuf>(&format!("{path}_file")) else { continue };
         if figment.find_value(path).is_ok() {
             let fault = format!("{path}: is given twice; leave out either {path} or {path}_file");

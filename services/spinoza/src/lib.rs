@@ -3,7 +3,6 @@
 pub mod config;
 mod keys;
 mod optimizer;
-pub mod picture;
 mod service;
 
 pub use optimizer::spec;

@@ -1,4 +1,4 @@
-//! The handler of uploaded pictures: fetch, optimise on the bounded pool, store, and tell in one transaction. Pixels are `picture`'s work.
+//! The handler of uploaded pictures: fetch, optimise on the bounded pool, store, and tell in one transaction. Pixels are `orrery-picture`'s work.
 
 use std::sync::Arc;
 
@@ -13,16 +13,13 @@ use orrery_actors::{
         outbox::{About, Outbox},
     },
 };
+use orrery_picture::{self as picture, Limits, Rejection};
 use orrery_schemas::events::{EventData, ImageOptimized, ImageRejected, ImageUploaded, Variant};
 use tokio::sync::Semaphore;
 use tracing::info;
 use uuid::Uuid;
 
-use crate::{
-    config::Config,
-    keys,
-    picture::{self, Limits, Rejection},
-};
+use crate::{config::Config, keys};
 
 /// Sides of the variants, in pixels, largest first.
 const SIDES: [u32; 3] = [512, 256, 64];

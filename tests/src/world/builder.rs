@@ -141,13 +141,17 @@ fn inherited() -> BTreeMap<String, String> {
 
 /// The real parts, by way of the proxies.
 fn parts(proxies: &Proxies, database: &Database, broker: &Broker) -> Result<Settings> {
-    Ok(vec![
+    let mut settings = vec![
         setting("DATABASE__URL", database.url_through(proxies.postgres.addr())?),
         setting("BROKER__URL", broker.url_through(proxies.broker.addr())?),
         setting("STORAGE__ENDPOINT", format!("http://{}", proxies.storage.addr())),
         setting("STORAGE__BUCKET", BUCKET),
         setting("STORAGE__ACCESS_KEY", "orrery-tests"),
-    ])
+    ];
+    if let Some(url) = environment::optional_url("TEST_AMQP_MANAGEMENT_URL")? {
+        settings.push(setting("BROKER__MANAGEMENT_URL", url));
+    }
+    Ok(settings)
 }
 
 /// Keys of the world's own, which count as secrets.
