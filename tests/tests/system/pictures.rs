@@ -101,7 +101,12 @@ async fn a_picture_removed_while_it_is_optimised_stays_removed() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thirty_two_uploads_at_once_add_little_memory() -> Result<()> {
     const UPLOADS: usize = 32;
-    let world = World::start().await?;
+    // 320 MiB pass through three processes: how long that takes is the machine's business.
+    let world = World::builder()
+        .env("ORRERY_STORAGE__TIMEOUT", "60s")
+        .env("ORRERY_GATEWAY__UPSTREAM_TIMEOUT", "60s")
+        .start()
+        .await?;
     let front = world.spawn(&["gateway", "autha"]).await?;
     let base = world.client()?;
     // One session each would hash 32 passwords: one person's session serves all.
