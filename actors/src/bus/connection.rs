@@ -100,6 +100,18 @@ impl Bus {
         !connections.is_empty() && connections.values().all(ConnectionStatus::connected)
     }
 
+    /// Waits for an answer of the broker, as long as is configured.
+    ///
+    /// # Errors
+    /// The answer's own error, and when none comes in time.
+    pub(super) async fn within<T>(
+        &self,
+        work: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<T, BusError> {
+        let limit = self.config.timeout;
+        tokio::time::timeout(limit, work).await.map_err(|_| BusError::Timeout(limit))?.map_err(BusError::Amqp)
+    }
+
     /// Asks for a queue without declaring it.
     ///
     /// # Errors
@@ -121,9 +133,7 @@ impl Bus {
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             Ok(channel)
         };
-        tokio::time::timeout(self.config.timeout, open)
-            .await
-            .map_err(|_| BusError::Timeout(self.config.timeout))?
+        self.within(open).await
     }
 
     /// Publishes to a queue by the default exchange and waits for the confirm.

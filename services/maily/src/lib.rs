@@ -7,4 +7,4 @@ mod service;
 mod transport;
 
 pub use handler::spec;
-pub use service::{Parts, StartError, probe, start};
+pub use service::{Parts, StartError, handler, probe, start};

@@ -4,6 +4,8 @@ mod check;
 mod config;
 mod demo;
 mod migrate;
+mod parts;
+mod quarantine;
 mod s3;
 mod serve;
 mod wiring;
@@ -47,6 +49,12 @@ enum Command {
         #[arg(long)]
         url: Option<url::Url>,
     },
+    /// Reads the quarantine lane of one handler until it is empty; `serve` starts it by itself and ends it by closing its input.
+    #[command(hide = true)]
+    Quarantine {
+        /// The handler's name, such as maily.email.
+        handler: String,
+    },
     /// Runs a small S3 server over a folder, for development and tests.
     S3 {
         /// Where it listens.
@@ -74,14 +82,16 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let config: Config = orrery_actors::config::load(arguments.config.as_deref())?;
+    let file = arguments.config;
+    let config: Config = orrery_actors::config::load(file.as_deref())?;
     let command = arguments.command;
     // `check` and `demo` speak to a person; their own lines are all that is to be read.
     if !matches!(command, Command::Check { .. } | Command::Demo { .. }) {
         orrery_observability::start(&config.log)?;
     }
     match command {
-        Command::Serve { services } => serve::serve(config, &services),
+        Command::Serve { services } => serve::serve(config, &services, quarantine::command(file)?),
+        Command::Quarantine { handler } => quarantine::serve(config, &handler),
         Command::Migrate => wiring::block_on(migrate::migrate(config)),
         Command::Check { print } if print => check::print(&config),
         Command::Check { .. } => wiring::block_on(check::check(config)),

@@ -7,6 +7,7 @@ use orrery_actors::{
     bus::{Bus, HandlerSpec},
     objects::Objects,
     store::Pool,
+    supervise::Limits,
     web::health::Dependency,
 };
 use orrery_schemas::services::Service;
@@ -24,6 +25,12 @@ pub fn main_runtime() -> anyhow::Result<&'static Runtime> {
         .build()
         .context("the runtime cannot be started")?;
     Ok(Box::leak(Box::new(runtime)))
+}
+
+/// How long actors may take.
+pub fn limits(config: &Config) -> Limits {
+    let internal = &config.internal;
+    Limits { grace: internal.grace, stall: internal.stall_limit, blocked: internal.blocked_limit }
 }
 
 /// Runs a command that needs no actors to its end.

@@ -6,4 +6,4 @@ mod optimizer;
 mod service;
 
 pub use optimizer::spec;
-pub use service::{Parts, start};
+pub use service::{Parts, handler, start};

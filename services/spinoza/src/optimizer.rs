@@ -5,13 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use diesel_async::AsyncConnection;
 use orrery_actors::{
-    bus::{Delivery, Failure, Handler, HandlerSpec, Outcome, relay::Wake},
+    bus::{Delivery, Failure, Handler, HandlerSpec, Once, Outcome, relay::Wake},
     objects::{ObjectError, Objects},
     seal::sha256,
     store::{
         Pool, StoreError,
         outbox::{About, Outbox},
     },
+    supervise::Threads,
 };
 use orrery_picture::{self as picture, Limits, Rejection};
 use orrery_schemas::events::{EventData, ImageOptimized, ImageRejected, ImageUploaded, Variant};
@@ -34,23 +35,21 @@ pub fn spec(config: &Config) -> HandlerSpec {
         retry_delay: config.retry_delay,
         time_limit: config.time_limit,
         bindings: vec![ImageUploaded::TYPE],
+        once: Once::Inbox,
     }
 }
 
 /// Optimises.
 pub struct Optimizer {
-    /// Its settings.
-    pub config: Config,
-    /// Spinoza's connections.
-    pub pool: Pool,
-    /// The bucket.
-    pub objects: Objects,
-    /// Where results are written.
-    pub outbox: Outbox,
-    /// Rung after a commit.
-    pub wake: Wake,
-    /// Threads that decode; a try that ran out of time may still hold one.
-    pub threads: Arc<Semaphore>,
+    config: Config,
+    pool: Pool,
+    objects: Objects,
+    outbox: Outbox,
+    wake: Wake,
+    /// Where the threads that decode are shown and watched.
+    threads: Threads,
+    /// How many decodings may hold a thread: those at work, and as many again that ran out of time.
+    permits: Arc<Semaphore>,
 }
 
 enum Found {
@@ -110,6 +109,19 @@ impl Handler for Optimizer {
 }
 
 impl Optimizer {
+    /// An optimiser that writes its results to `outbox` and then rings `wake`.
+    pub fn new(
+        config: Config,
+        pool: Pool,
+        objects: Objects,
+        outbox: Outbox,
+        wake: Wake,
+        threads: Threads,
+    ) -> Self {
+        let permits = Arc::new(Semaphore::new(usize::from(config.concurrency) * 2));
+        Self { config, pool, objects, outbox, wake, threads, permits }
+    }
+
     async fn optimise(
         &self,
         delivery: &Delivery,
@@ -138,24 +150,18 @@ impl Optimizer {
 
     async fn decode(&self, original: bytes::Bytes, uploaded: &ImageUploaded) -> Result<Found, Obstacle> {
         let closed = |_| Obstacle::Failed(Failure::new("the decoding pool is closed"));
-        let thread = Arc::clone(&self.threads).acquire_owned().await.map_err(closed)?;
-        let expected = uploaded.digest.clone();
+        let held = self.threads.take();
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(closed)?;
+        let (threads, expected) = (self.threads.clone(), uploaded.digest.clone());
         let decoded = tokio::task::spawn_blocking(move || {
-            let _thread = thread;
-            if hex::encode(sha256(&original)) != expected {
-                return Err(Failure::new("the object is not what was uploaded: its digest differs"));
-            }
-            match picture::optimise(&original, &SIDES, &Limits::default()) {
-                Ok(variants) => Ok(Found::Variants(variants)),
-                Err(error @ Rejection::Failed { .. }) => Err(Failure::of(&error)),
-                Err(error) => {
-                    Ok(Found::Rejected { code: error.code().to_owned(), reason: error.to_string() })
-                }
-            }
+            let _permit = permit;
+            let found = threads.run(|| decode(&original, &expected));
+            held.done();
+            found
         });
         match decoded.await {
-            Ok(found) => found.map_err(Obstacle::Failed),
-            Err(_) => Err(Obstacle::Failed(Failure::new("the decoder panicked"))),
+            Ok(Some(found)) => found.map_err(Obstacle::Failed),
+            Ok(None) | Err(_) => Err(Obstacle::Failed(Failure::new("the decoder panicked"))),
         }
     }
 
@@ -188,7 +194,13 @@ fn subject(delivery: &Delivery) -> Option<Uuid> {
     cloudevents::AttributesReader::subject(delivery.event()).and_then(|subject| subject.parse().ok())
 }
 
-/// How many decodings may hold a thread: those at work, and as many again that ran out of time.
-pub fn threads(config: &Config) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(usize::from(config.concurrency) * 2))
+fn decode(original: &[u8], expected: &str) -> Result<Found, Failure> {
+    if hex::encode(sha256(original)) != expected {
+        return Err(Failure::new("the object is not what was uploaded: its digest differs"));
+    }
+    match picture::optimise(original, &SIDES, &Limits::default()) {
+        Ok(variants) => Ok(Found::Variants(variants)),
+        Err(error @ Rejection::Failed { .. }) => Err(Failure::of(&error)),
+        Err(error) => Ok(Found::Rejected { code: error.code().to_owned(), reason: error.to_string() }),
+    }
 }

@@ -5,5 +5,6 @@ mod mail;
 mod outages;
 mod parts;
 mod pictures;
+mod poison;
 mod profile;
 mod twice;

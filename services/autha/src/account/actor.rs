@@ -6,6 +6,7 @@ use diesel_async::AsyncConnection;
 use orrery_actors::{
     bus::relay::Wake,
     store::{Pool, StoreError, outbox::Outbox},
+    supervise::Ping,
 };
 use orrery_schemas::{ids::AccountId, trace::TraceParent};
 use std::sync::Arc;
@@ -83,6 +84,12 @@ impl Actor for Accounts {
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(256);
     }
+}
+
+impl Handler<Ping> for Accounts {
+    type Result = ();
+
+    fn handle(&mut self, _: Ping, _: &mut Self::Context) {}
 }
 
 impl Handler<RegisterAccount> for Accounts {

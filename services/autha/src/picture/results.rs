@@ -6,7 +6,7 @@ use cloudevents::AttributesReader;
 use diesel::{ExpressionMethods, Insertable, OptionalExtension, QueryDsl};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use orrery_actors::{
-    bus::{Delivery, Failure, Handler, HandlerSpec, Outcome, relay::Wake},
+    bus::{Delivery, Failure, Handler, HandlerSpec, Once, Outcome, relay::Wake},
     clock::Clock,
     store::{
         Pool, StoreError,
@@ -45,6 +45,7 @@ pub fn spec(retry_delay: Duration) -> HandlerSpec {
         retry_delay,
         time_limit: Duration::from_secs(20),
         bindings: vec![ImageOptimized::TYPE, ImageRejected::TYPE],
+        once: Once::Inbox,
     }
 }
 

@@ -1,0 +1,63 @@
+//! What each service is given, made from the configuration: the same for `serve` and for the process of a quarantine lane.
+
+use std::time::Duration;
+
+use orrery_actors::{
+    bus::{Bus, Footing},
+    clock::Clock,
+    objects::Objects,
+    random::Random,
+    store::Pool,
+};
+use orrery_autha::KeySet;
+use tokio::runtime::Handle;
+
+use crate::config::Config;
+
+/// How long sent rows of the outbox are kept.
+const KEEP_SENT: Duration = Duration::from_secs(24 * 3600);
+
+/// What a service with that pool stands on.
+pub fn footing(bus: &Bus, pool: Pool, random: &Random) -> Footing {
+    Footing { bus: bus.clone(), pool, clock: Clock::System, random: random.clone() }
+}
+
+/// What autha is given; it loads `keys`.
+pub fn autha(
+    config: &Config,
+    footing: Footing,
+    keys: KeySet,
+    main: Handle,
+) -> anyhow::Result<orrery_autha::Parts> {
+    Ok(orrery_autha::Parts {
+        event_lifetime: config.broker.event_lifetime,
+        keep_sent: KEEP_SENT,
+        master: config.keys.master().map_err(anyhow::Error::msg)?,
+        mail: config.keys.mail().map_err(anyhow::Error::msg)?,
+        keys,
+        objects: Objects::new(&config.storage)?,
+        footing,
+        main,
+        config: config.autha.clone(),
+    })
+}
+
+/// What spinoza is given.
+pub fn spinoza(config: &Config, footing: Footing) -> anyhow::Result<orrery_spinoza::Parts> {
+    Ok(orrery_spinoza::Parts {
+        config: config.spinoza.clone(),
+        event_lifetime: config.broker.event_lifetime,
+        keep_sent: KEEP_SENT,
+        objects: Objects::new(&config.storage)?,
+        footing,
+    })
+}
+
+/// What maily is given.
+pub fn maily(config: &Config, footing: Footing) -> anyhow::Result<orrery_maily::Parts> {
+    Ok(orrery_maily::Parts {
+        config: config.maily.clone(),
+        mail: config.keys.mail().map_err(anyhow::Error::msg)?,
+        footing,
+    })
+}
