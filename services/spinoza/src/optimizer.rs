@@ -172,7 +172,7 @@ impl Optimizer {
 
     /// The result and the mark that this message is done with: both or neither.
     async fn tell<T: EventData + Sync>(&self, delivery: &Delivery, data: &T) -> Result<(), Obstacle> {
-        let about = About { subject: subject(delivery), version: None, trace: delivery.trace() };
+        let about = About { subject: subject(delivery), version: version(delivery), trace: delivery.trace() };
         let mut connection = self.pool.get().await?;
         connection
             .transaction::<_, StoreError, _>(async |connection| {
@@ -186,6 +186,11 @@ impl Optimizer {
 
 fn subject(delivery: &Delivery) -> Option<Uuid> {
     cloudevents::AttributesReader::subject(delivery.event()).and_then(|subject| subject.parse().ok())
+}
+
+/// The version of the account that the upload brought about, as its event carries it: a result changes no account.
+fn version(delivery: &Delivery) -> Option<i64> {
+    delivery.event().extension("version")?.to_string().parse().ok()
 }
 
 /// How many decodings may hold a thread: those at work, and as many again that ran out of time.
