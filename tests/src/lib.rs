@@ -11,6 +11,7 @@
 //! | `smtp` | a mail receiver that accepts, refuses, delays and drops by script |
 //! | `mail` | one received or captured mail, parsed |
 //! | `broker`, `database` | a virtual host and a database per test, and what tests ask them |
+//! | `postgres` | a PostgreSQL server of the test's own, with TLS |
 //! | `client`, `person` | a client of the public HTTP API, and the people who sign up by it |
 //! | `pictures` | good and bad pictures, made by code |
 //! | `secrets` | what must never stand in a log, and the search for it |
@@ -30,6 +31,7 @@ pub mod mail;
 pub mod person;
 pub mod pictures;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod secrets;
@@ -44,6 +46,7 @@ pub use database::Database;
 pub use deadline::eventually;
 pub use mail::Mail;
 pub use person::Person;
+pub use postgres::Postgres;
 pub use proxy::Proxy;
 pub use service::{Memory, Service};
 pub use smtp::SmtpReceiver;

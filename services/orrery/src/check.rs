@@ -29,7 +29,7 @@ pub async fn check(config: Config) -> anyhow::Result<ExitCode> {
     let database = match migrations::pending(&config.database).await {
         Ok(0) => Ok("reachable, of this version".to_owned()),
         Ok(n) => Err(format!("{n} migrations are pending: run 'orrery migrate'")),
-        Err(error) => Err(format!("{error}: look at database.url")),
+        Err(error) => Err(error.to_string()),
     };
     lines.push(("postgresql", database));
     lines.push(("rabbitmq", broker(&config).await));

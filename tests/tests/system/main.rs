@@ -1,5 +1,6 @@
 //! The whole system over real parts, which are cut, paused and killed. Hostile requests are in `hostile`.
 
+mod encrypted;
 mod kills;
 mod mail;
 mod outages;
