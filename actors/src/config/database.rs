@@ -3,16 +3,17 @@
 use std::{path::PathBuf, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{Section, address::Address, secret};
 
 /// PostgreSQL.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Database {
-    /// `postgres://user:password@host:port/database`.
+    /// `postgres://user:password@host:port/database`, with libpq's `sslmode` and `sslrootcert` after a question mark.
+    #[serde(serialize_with = "secret::hidden")]
     pub url: SecretString,
     /// The file that holds the address, instead of it.
     pub url_file: Option<PathBuf>,
