@@ -1,11 +1,16 @@
-//! What goes over TLS: to PostgreSQL as `sslmode` and `sslrootcert` of `database.url` ask for.
+//! What goes over TLS: to PostgreSQL as `sslmode` and `sslrootcert` of `database.url` ask for, and the demo to an `https` address.
 
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use orrery_tests::{Person, Postgres, World};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 const SOON: Duration = Duration::from_secs(40);
 
@@ -112,6 +117,46 @@ async fn the_servers_certificate_is_believed_as_far_as_sslmode_says() -> Result<
         settings.extend(environment.iter().map(|(name, value)| (*name, value.as_str())));
         let checked = world.run_with(&["check"], &settings, SOON).await?;
         ensure!(checked.output.contains(expected), "{host} {options}: {}", checked.output);
+    }
+    Ok(())
+}
+
+/// A TLS listener with the certificate in `folder` that passes everything on to `upstream`, as a proxy before the gateway does.
+async fn terminate(folder: &Path, upstream: String) -> Result<u16> {
+    let certificate = CertificateDer::from_pem_file(folder.join("server.pem"))?;
+    let key = PrivateKeyDer::from_pem_file(folder.join("server.key"))?;
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key)?;
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, upstream) = (acceptor.clone(), upstream.clone());
+            tokio::spawn(async move {
+                let (mut client, mut server) =
+                    (acceptor.accept(stream).await?, TcpStream::connect(upstream).await?);
+                tokio::io::copy_bidirectional(&mut client, &mut server).await
+            });
+        }
+    });
+    Ok(port)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_speaks_https_to_a_server_that_the_system_trusts() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    signed_by_an_authority(folder.path())?;
+    let world = World::builder().capture().start().await?;
+    let _all = world.spawn(&[]).await?;
+    let gateway = world.gateway_url().trim_start_matches("http://").to_owned();
+    let url = format!("https://localhost:{}", terminate(folder.path(), gateway).await?);
+    for (authority, works) in [("ca.pem", true), ("other.pem", false)] {
+        let authority = folder.path().join(authority);
+        let trusted = [("SSL_CERT_FILE", authority.to_str().context("a path that is no UTF-8")?)];
+        let demo = world.run_with(&["demo", "--url", &url], &trusted, SOON).await?;
+        ensure!(demo.status.success() == works, "{}", demo.output);
+        let expected = if works { "everything is true" } else { "UnknownIssuer" };
+        ensure!(demo.output.contains(expected), "{}", demo.output);
     }
     Ok(())
 }
