@@ -3,6 +3,7 @@
 mod encrypted;
 mod kills;
 mod mail;
+mod memory;
 mod outages;
 mod parts;
 mod pictures;
