@@ -11,7 +11,6 @@
 //! | `smtp` | a mail receiver that accepts, refuses, delays and drops by script |
 //! | `mail` | one received or captured mail, parsed |
 //! | `broker`, `database` | a virtual host and a database per test, and what tests ask them |
-//! | `postgres` | a PostgreSQL server of the test's own, with TLS |
 //! | `client`, `person` | a client of the public HTTP API, and the people who sign up by it |
 //! | `pictures` | good and bad pictures, made by code |
 //! | `secrets` | what must never stand in a log, and the search for it |
@@ -19,6 +18,7 @@
 //! | `ports` | TCP ports that no other test takes |
 //! | `fresh` | the one source of randomness |
 //! | `environment` | what `./dev test` tells the tests about this machine |
+//! | `tls_postgres` | a PostgreSQL server of a test's own with TLS, its certificates and its `pg_hba.conf` |
 //! | `teardown` | asynchronous cleaning up from `Drop` |
 
 pub mod broker;
@@ -31,13 +31,13 @@ pub mod mail;
 pub mod person;
 pub mod pictures;
 pub mod ports;
-pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod secrets;
 pub mod service;
 pub mod smtp;
 mod teardown;
+pub mod tls_postgres;
 pub mod world;
 
 pub use broker::Broker;
@@ -46,9 +46,9 @@ pub use database::Database;
 pub use deadline::eventually;
 pub use mail::Mail;
 pub use person::Person;
-pub use postgres::Postgres;
 pub use proxy::Proxy;
 pub use service::{Memory, Service};
 pub use smtp::SmtpReceiver;
+pub use tls_postgres::TlsPostgres;
 pub use world::builder::WorldBuilder;
 pub use world::{Proxies, World};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use orrery_tests::{Person, Postgres, World};
+use orrery_tests::{Person, TlsPostgres, World};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -65,7 +65,7 @@ fn openssl(folder: &Path, arguments: &[&str]) -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_connection_to_the_database_is_encrypted() -> Result<()> {
-    let server = Postgres::start("server.pem", signed_by_itself).await?;
+    let server = TlsPostgres::start("server.pem", signed_by_itself).await?;
     let url = server.url(
         "localhost",
         &format!("sslmode=verify-full&sslrootcert={}/server.pem", server.folder().display()),
@@ -83,7 +83,7 @@ async fn every_connection_to_the_database_is_encrypted() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_servers_certificate_is_believed_as_far_as_sslmode_says() -> Result<()> {
-    let server = Postgres::start("server.pem", signed_by_an_authority).await?;
+    let server = TlsPostgres::start("server.pem", signed_by_an_authority).await?;
     let world = World::builder().unmigrated().start().await?;
     let file = |name: &str| format!("sslrootcert={}/{name}", server.folder().display());
     let system = [("SSL_CERT_FILE", format!("{}/ca.pem", server.folder().display()))];

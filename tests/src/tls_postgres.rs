@@ -17,14 +17,14 @@ use crate::process::{Process, tail};
 const PASSWORD: &str = "a password in the clear";
 
 /// A running server; dropping it stops it and removes its data.
-pub struct Postgres {
+pub struct TlsPostgres {
     process: Process,
     port: Port,
     bin: PathBuf,
     folder: tempfile::TempDir,
 }
 
-impl Postgres {
+impl TlsPostgres {
     /// Starts a server that takes the user `orrery` over TLS only, by password, under `certificate` (and with `server.key`),
     /// and the user `postgres` without TLS only, without a password. `prepare` makes the certificates in the folder it is given.
     ///
@@ -113,7 +113,7 @@ impl Postgres {
     }
 }
 
-impl Drop for Postgres {
+impl Drop for TlsPostgres {
     fn drop(&mut self) {
         // At once, but with its shared memory given back; SIGKILL, which follows, would leave that.
         if self.process.signal(Signal::SIGQUIT).is_ok() {
