@@ -18,6 +18,7 @@
 //! | `ports` | TCP ports that no other test takes |
 //! | `fresh` | the one source of randomness |
 //! | `environment` | what `./dev test` tells the tests about this machine |
+//! | `tls_postgres` | a PostgreSQL server of a test's own with TLS, its certificates and its `pg_hba.conf` |
 //! | `teardown` | asynchronous cleaning up from `Drop` |
 
 pub mod broker;
@@ -36,6 +37,7 @@ pub mod secrets;
 pub mod service;
 pub mod smtp;
 mod teardown;
+pub mod tls_postgres;
 pub mod world;
 
 pub use broker::Broker;
@@ -47,5 +49,6 @@ pub use person::Person;
 pub use proxy::Proxy;
 pub use service::{Memory, Service};
 pub use smtp::SmtpReceiver;
+pub use tls_postgres::TlsPostgres;
 pub use world::builder::WorldBuilder;
 pub use world::{Proxies, World};

@@ -24,6 +24,11 @@ pub enum ManagementError {
     /// It is no address.
     #[error("broker.management_url is no address: write http://user:password@host:15672")]
     Address,
+    /// No client can be made.
+    #[error(
+        "there is no client for the management API: does this system trust any certificate authority (ca-certificates)?"
+    )]
+    Client(#[source] reqwest::Error),
     /// It cannot be reached or does not answer in time.
     #[error(
         "the management API cannot be reached: look at broker.management_url, and whether the plugin is enabled"
@@ -61,10 +66,13 @@ impl Management {
         let mut base = Url::parse(url.expose_secret()).map_err(|_| ManagementError::Address)?;
         let (user, password) = (decoded(base.username()), decoded(base.password().unwrap_or_default()));
         // The address is shown in errors; its secret is not.
-        base.set_username("")
-            .and_then(|()| base.set_password(None))
-            .map_err(|()| ManagementError::Address)?;
-        let client = Client::builder().timeout(LIMIT).build().map_err(ManagementError::Unreachable)?;
+        base.set_username("").and_then(|()| base.set_password(None)).map_err(|()| ManagementError::Address)?;
+        let mut client = Client::builder().timeout(LIMIT);
+        if base.scheme() == "http" {
+            // A system without certificate authorities is no obstacle then.
+            client = client.tls_certs_only([]);
+        }
+        let client = client.build().map_err(ManagementError::Client)?;
         let amqp: lapin::uri::AMQPUri =
             config.url.expose_secret().parse().map_err(|_| ManagementError::Address)?;
         Ok(Self { client, base, user, password: password.into(), vhost: amqp.vhost })

@@ -3,20 +3,22 @@
 use std::{path::PathBuf, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::Section;
+use super::{Section, secret};
 
 /// RabbitMQ.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Broker {
     /// `amqp://user:password@host:port/vhost` (the vhost `/` is `%2f`); `amqps` for TLS.
+    #[serde(serialize_with = "secret::hidden")]
     pub url: SecretString,
     /// The file that holds the address, instead of it.
     pub url_file: Option<PathBuf>,
     /// `http://user:password@host:port` of the management plugin, for `orrery queues` and for users and permissions; not needed to run.
+    #[serde(serialize_with = "secret::hidden_if_any")]
     pub management_url: Option<SecretString>,
     /// The file that holds it, instead of it.
     pub management_url_file: Option<PathBuf>,

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Section;
 use crate::supervise::Limits;
@@ -11,7 +11,7 @@ use crate::supervise::Limits;
 const SHORTEST_LIMIT: Duration = Duration::from_secs(1);
 
 /// Where health is told, and how long a shutdown may take.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Internal {
     /// Address and port.

@@ -3,13 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{Section, secret};
 
 /// Any S3.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Storage {
     /// `https://host:port`.
@@ -21,6 +21,7 @@ pub struct Storage {
     /// The access key's id.
     pub access_key: String,
     /// Its secret.
+    #[serde(serialize_with = "secret::hidden_if_any")]
     pub secret_key: Option<SecretString>,
     /// The file that holds it.
     pub secret_key_file: Option<PathBuf>,

@@ -4,14 +4,14 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use lettre::message::Mailbox;
-use orrery_actors::config::Section;
+use orrery_actors::config::{Section, secret};
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::render;
 
 /// Settings of the mail service (`[maily]`, `ORRERY_MAILY__*`).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Sender of every mail, `Name <local@domain>` or a bare address; its domain is also that of every Message-ID.
@@ -34,7 +34,7 @@ pub struct Config {
 }
 
 /// What becomes of a mail that is ready to go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TransportKind {
     /// It is written to a file; nothing leaves the machine.
@@ -45,7 +45,7 @@ pub enum TransportKind {
 }
 
 /// The SMTP server that takes mails for submission.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Smtp {
     /// Name or address of the server; the name is what its certificate is checked against.
@@ -59,6 +59,7 @@ pub struct Smtp {
     /// Account at the server; none means that it asks for none.
     pub username: Option<String>,
     /// Its password. In the environment quote one that is a number: `'"0123"'`.
+    #[serde(serialize_with = "secret::hidden_if_any")]
     pub password: Option<SecretString>,
     /// File that holds the password, in place of `password`; white space at its end is left out.
     pub password_file: Option<PathBuf>,
@@ -70,7 +71,7 @@ pub struct Smtp {
 }
 
 /// How a connection to the SMTP server is encrypted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tls {
     /// Not at all: for a server on the same machine or network.

@@ -7,9 +7,9 @@ use orrery_schemas::services::Service;
 
 use crate::{config::Config, wiring};
 
-/// Shows the effective configuration; secrets do not print themselves.
+/// Shows the effective configuration as TOML, with its secrets hidden.
 pub fn print(config: &Config) -> anyhow::Result<ExitCode> {
-    let shown = writeln!(std::io::stdout(), "{config:#?}");
+    let shown = std::io::stdout().write_all(config.shown()?.as_bytes());
     // A reader that has seen enough, such as head, is no fault.
     match shown {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -29,7 +29,7 @@ pub async fn check(config: Config) -> anyhow::Result<ExitCode> {
     let database = match migrations::pending(&config.database).await {
         Ok(0) => Ok("reachable, of this version".to_owned()),
         Ok(n) => Err(format!("{n} migrations are pending: run 'orrery migrate'")),
-        Err(error) => Err(format!("{error}: look at database.url")),
+        Err(error) => Err(error.to_string()),
     };
     lines.push(("postgresql", database));
     lines.push(("rabbitmq", broker(&config).await));

@@ -162,7 +162,8 @@ impl House {
             dependencies.push(wiring::storage(self.objects()?));
         }
         if runs(Service::Gateway) && !runs(Service::Autha) {
-            let client = reqwest::Client::new();
+            // Upstreams are plain HTTP: without the system's authorities, which may lack, and take memory.
+            let client = reqwest::Client::builder().tls_certs_only([]).build()?;
             let upstreams = self.config.gateway.autha.clone();
             dependencies.push(Dependency::new("autha", true, move || {
                 let (client, upstreams) = (client.clone(), upstreams.clone());

@@ -178,7 +178,7 @@ impl Optimizer {
 
     /// The result and the mark that this message is done with: both or neither.
     async fn tell<T: EventData + Sync>(&self, delivery: &Delivery, data: &T) -> Result<(), Obstacle> {
-        let about = About { subject: subject(delivery), version: None, trace: delivery.trace() };
+        let about = About { subject: subject(delivery), version: version(delivery), trace: delivery.trace() };
         let mut connection = self.pool.get().await?;
         connection
             .transaction::<_, StoreError, _>(async |connection| {
@@ -203,4 +203,9 @@ fn decode(original: &[u8], expected: &str) -> Result<Found, Failure> {
         Err(error @ Rejection::Failed { .. }) => Err(Failure::of(&error)),
         Err(error) => Ok(Found::Rejected { code: error.code().to_owned(), reason: error.to_string() }),
     }
+}
+
+/// The version of the account that the upload brought about, as its event carries it: a result changes no account.
+fn version(delivery: &Delivery) -> Option<i64> {
+    delivery.event().extension("version")?.to_string().parse().ok()
 }

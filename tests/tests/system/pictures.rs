@@ -48,6 +48,9 @@ async fn an_upload_becomes_three_immutable_variants() -> Result<()> {
     let current = client.get(&format!("/avatars/{}?size=100", person.id)).await?.expect(302)?;
     ensure!(current.location()?.ends_with("-256.webp"), "{}", current.location()?);
     ensure!(current.header("cache-control") == Some("public, max-age=60"));
+    // The sign-up was version 1; the upload and its result are both told as version 2.
+    let told = "SELECT count(*) FROM bus.outbox WHERE type LIKE 'com.gravitalia.image.%' AND version = 2";
+    ensure!(world.database().count(told).await? == 2, "an event about the picture carries another version");
     Ok(())
 }
 

@@ -1,8 +1,12 @@
 //! The bounded pool of hashing threads: a full queue refuses at once, and no request's own thread ever hashes.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, RecvError, RecvTimeoutError},
+    },
     thread,
+    time::Duration,
 };
 
 use orrery_actors::{
@@ -15,6 +19,9 @@ use zeroize::Zeroizing;
 use zxcvbn::zxcvbn;
 
 use super::Hasher;
+
+/// After so long without a hash their memory goes back to the system; under any load it is kept.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// A password was not worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -115,11 +122,22 @@ impl PasswordPool {
 
 fn work(jobs: &Mutex<mpsc::Receiver<(Job, Held)>>, hasher: &Hasher, random: &Random, threads: &Threads) {
     loop {
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok((job, held)) = job else { return };
+        let Ok((job, held)) = next(jobs, hasher) else { return };
         // A panic costs one password; the thread goes on.
         if threads.run(|| answer(hasher, job, random)).is_some() {
             held.done();
+        }
+    }
+}
+
+/// The next job. One thread waits for it, the others wait for that one.
+fn next<T>(jobs: &Mutex<mpsc::Receiver<T>>, hasher: &Hasher) -> Result<T, RecvError> {
+    let jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        match jobs.recv_timeout(IDLE) {
+            Ok(job) => return Ok(job),
+            Err(RecvTimeoutError::Timeout) => hasher.release(IDLE),
+            Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
         }
     }
 }
