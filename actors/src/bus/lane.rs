@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The largest message that is decoded.
-const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+pub(super) const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// How long a claim lasts without being prolonged; what a killed process was at work on waits so long.
 const LEASE: Duration = Duration::from_secs(10);
 

@@ -2,6 +2,7 @@
 //! The CloudEvents binding is a crate of its own (`cloudevents-amqp`); tables live in `store`.
 
 pub mod archiver;
+pub mod bridge;
 pub mod connection;
 pub mod consumer;
 pub mod delivery;

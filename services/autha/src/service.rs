@@ -11,7 +11,7 @@ use orrery_actors::{
         relay::{Relay, Wake},
     },
     clock::Clock,
-    config::keys::KeyRing,
+    config::{keys::KeyRing, storage::UploadedEvents},
     objects::Objects,
     random::Random,
     seal::SealError,
@@ -52,6 +52,8 @@ pub struct Parts {
     pub event_lifetime: Duration,
     /// How long sent rows are kept.
     pub keep_sent: Duration,
+    /// Who tells of uploads.
+    pub uploaded_events: UploadedEvents,
     /// Master keys.
     pub master: KeyRing,
     /// Keys shared with maily.
@@ -100,6 +102,7 @@ impl Autha {
             vault: Arc::clone(&vault),
             outbox: outbox.clone(),
             wake: wake.clone(),
+            uploaded_events: parts.uploaded_events,
         };
         let accounts = supervisor.start_actor("autha.accounts", arbiter, move || actor.clone());
 

@@ -16,6 +16,7 @@ use orrery_schemas::email::SEAL_PURPOSE;
 use crate::{
     config::Config,
     handler::Mailer,
+    legacy,
     render::{RenderError, Renderer},
     transport::{SetupError, Transport},
 };
@@ -50,7 +51,7 @@ pub struct Parts {
     pub random: Random,
 }
 
-/// Starts maily's consumer under `supervisor`.
+/// Starts maily's consumer, and the bridge of the legacy queue if it is wanted, under `supervisor`.
 ///
 /// # Errors
 /// When a key, a template or the transport cannot be used.
@@ -63,6 +64,10 @@ pub fn start(parts: Parts, supervisor: &Supervisor) -> Result<(), StartError> {
         clock: clock.clone(),
         config,
     });
+    if handler.config.legacy_queue {
+        let sealer = Sealer::new(&mail, SEAL_PURPOSE)?;
+        legacy::start(sealer, bus.clone(), clock.clone(), random.clone(), supervisor);
+    }
     let signal = supervisor.shutdown_signal();
     supervisor.start("maily.email", move || {
         Consumer::new(

@@ -188,6 +188,7 @@ impl House {
         let parts = orrery_autha::Parts {
             event_lifetime: self.config.broker.event_lifetime,
             keep_sent: KEEP_SENT,
+            uploaded_events: self.config.storage.uploaded_events,
             master: self.config.keys.master().map_err(anyhow::Error::msg)?,
             mail: self.config.keys.mail().map_err(anyhow::Error::msg)?,
             keys: self.keys.clone(),
@@ -215,6 +216,7 @@ impl House {
             objects: self.objects()?,
             clock: self.clock.clone(),
             random: self.random.clone(),
+            notifying_bucket: self.config.storage.notifying_bucket().map(str::to_owned),
         };
         orrery_spinoza::start(parts, &self.supervisor);
         Ok(())

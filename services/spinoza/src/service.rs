@@ -18,6 +18,7 @@ use orrery_schemas::services::Service;
 
 use crate::{
     config::Config,
+    notifications,
     optimizer::{Optimizer, threads},
 };
 
@@ -39,11 +40,18 @@ pub struct Parts {
     pub clock: Clock,
     /// Randomness.
     pub random: Random,
+    /// The bucket whose own notifications tell of uploads, if they do.
+    pub notifying_bucket: Option<String>,
 }
 
 /// Starts spinoza's actors under `supervisor`.
 pub fn start(parts: Parts, supervisor: &Supervisor) {
-    let Parts { config, event_lifetime, keep_sent, pool, bus, objects, clock, random } = parts;
+    let Parts { config, event_lifetime, keep_sent, pool, bus, objects, clock, random, notifying_bucket } =
+        parts;
+    if let Some(bucket) = notifying_bucket {
+        let (bus, clock, random) = (bus.clone(), clock.clone(), random.clone());
+        notifications::start(bucket, event_lifetime, bus, clock, random, supervisor);
+    }
     let wake = Wake::default();
     let handler = Arc::new(Optimizer {
         threads: threads(&config),
