@@ -33,8 +33,8 @@ use crate::{clock::Clock, random::Random, supervise::Shutdown};
 
 /// Messages that are on their way at once.
 const PREFETCH: u16 = 32;
-/// What the attributes of an event may take together: they travel in one frame, and a publish that breaks its connection would be
-/// begun for ever.
+/// What the headers of a message may take together: they travel in one frame, and a publish that breaks its connection would be begun
+/// for ever.
 const MAX_HEADER_BYTES: usize = 8 * 1024;
 
 /// A bridge's name, where it reads and where it writes.
@@ -150,7 +150,7 @@ impl Bridge {
             warn!(bridge = name, reason = failure.reason, causes = ?failure.causes, "cannot be turned, is a dead letter");
             let letter = self.random.uuid_v7(&self.clock);
             let now = self.clock.now();
-            let properties = envelope::dead(&raw.properties, 1, handler, &failure, now, letter);
+            let properties = envelope::dead(&fitting(&raw.properties), 1, handler, &failure, now, letter);
             self.bus.publish_to_queue(publish, &topology::dead(handler), properties, &raw.data).await?;
         }
         raw.acker.ack(BasicAckOptions::default()).await?;
@@ -190,17 +190,37 @@ struct Moved {
 
 fn encode(event: &Event) -> Result<Encoded, Failure> {
     let message = cloudevents_amqp::encode_binary(event).map_err(|error| Failure::of(&error))?;
-    let headers = message.properties.headers().iter().flat_map(|headers| headers.inner());
-    let bytes: usize = headers
-        .map(|(name, value)| {
-            let value = if let AMQPValue::LongString(text) = value { text.as_bytes().len() } else { 8 };
-            name.as_str().len() + value
-        })
-        .sum();
-    if bytes > MAX_HEADER_BYTES {
+    if message.properties.headers().as_ref().is_some_and(|headers| header_bytes(headers) > MAX_HEADER_BYTES) {
         return Err(Failure::new(format!("the event's attributes take more than {MAX_HEADER_BYTES} bytes")));
     }
     Ok(message)
+}
+
+/// The properties of a message that is buried, without headers that leave no room for the reason: a publisher's frames may be larger
+/// than ours.
+fn fitting(properties: &BasicProperties) -> BasicProperties {
+    match properties.headers() {
+        Some(headers) if header_bytes(headers) > MAX_HEADER_BYTES => {
+            properties.clone().with_headers(FieldTable::default())
+        }
+        _ => properties.clone(),
+    }
+}
+
+/// What headers take in their frame.
+fn header_bytes(headers: &FieldTable) -> usize {
+    headers.inner().iter().map(|(name, value)| 1 + name.as_str().len() + value_bytes(value)).sum()
+}
+
+fn value_bytes(value: &AMQPValue) -> usize {
+    5 + match value {
+        AMQPValue::ShortString(text) => text.as_str().len(),
+        AMQPValue::LongString(text) => text.as_bytes().len(),
+        AMQPValue::ByteArray(bytes) => bytes.as_slice().len(),
+        AMQPValue::FieldArray(values) => values.as_slice().iter().map(value_bytes).sum(),
+        AMQPValue::FieldTable(table) => header_bytes(table),
+        _ => 8,
+    }
 }
 
 /// Declares a bridge's queue and binds it. False when a legacy queue stands with other arguments, which does no harm: it is only read.
@@ -260,5 +280,21 @@ mod tests {
         assert!(encode(&event("short")).is_ok());
         let failure = encode(&event(&"x".repeat(MAX_HEADER_BYTES))).unwrap_err();
         assert!(failure.reason.contains("8192 bytes"), "{}", failure.reason);
+    }
+
+    #[test]
+    fn headers_that_leave_no_room_for_the_reason_are_dropped() {
+        let with = |value: AMQPValue| {
+            let mut headers = FieldTable::default();
+            headers.insert("x".into(), value);
+            fitting(&BasicProperties::default().with_content_type("a/b".into()).with_headers(headers))
+        };
+        let kept = |properties: &BasicProperties| properties.headers().as_ref().unwrap().inner().len();
+        assert_eq!(kept(&with(AMQPValue::LongString("short".into()))), 1);
+        let long = || AMQPValue::LongString("x".repeat(MAX_HEADER_BYTES).into());
+        for value in [long(), AMQPValue::FieldArray(vec![long()].into())] {
+            let properties = with(value);
+            assert_eq!((kept(&properties), properties.content_type().is_some()), (0, true));
+        }
     }
 }
