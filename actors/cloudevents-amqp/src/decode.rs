@@ -21,11 +21,34 @@ use crate::{
 ///
 /// # Errors
 /// [`DecodeError::Batch`] and [`DecodeError::Format`] by the content type; [`DecodeError::Envelope`] and [`DecodeError::NotAnObject`] when
-/// a structured body is no JSON object; [`DecodeError::SpecVersion`] for any version but 1.0; [`DecodeError::Attribute`] for an attribute
-/// that is missing or wrong (a message without any CloudEvents header misses `specversion`); [`DecodeError::Data`] when data does not fit
-/// its content type.
+/// a structured body is no JSON object; [`DecodeError::Invalid`] for any version but 1.0 and for an attribute that is missing or wrong (a
+/// message without any CloudEvents header misses `specversion`); [`DecodeError::Data`] when data does not fit its content type.
 ///
 /// Source: CloudEvents AMQP binding 1.0.2, section 3.
+///
+/// # Examples
+/// A message in structured mode, and one that carries no event:
+/// ```
+/// use cloudevents::{AttributesReader, Data};
+/// use cloudevents_amqp::{DecodeError, Invalid, Problem, decode};
+/// use lapin::BasicProperties;
+///
+/// # fn main() -> Result<(), DecodeError> {
+/// let properties = BasicProperties::default().with_content_type("application/cloudevents+json".into());
+/// let body = br#"{"specversion": "1.0", "id": "1", "source": "/shop", "type": "com.example.ping", "data": [1, 2]}"#;
+/// let event = decode(&properties, body)?;
+/// assert_eq!((event.id(), event.ty()), ("1", "com.example.ping"));
+/// assert_eq!(event.data(), Some(&Data::Json(vec![1, 2].into())));
+///
+/// match decode(&BasicProperties::default(), b"hello") {
+///     Err(DecodeError::Invalid(Invalid::Attribute { name, problem: Problem::Missing })) => {
+///         assert_eq!(name, "specversion");
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub fn decode(properties: &BasicProperties, body: &[u8]) -> Result<Event, DecodeError> {
     let content_type = properties.content_type().as_ref().map_or("", |content_type| content_type.as_str());
     match media::mode(content_type) {
@@ -67,7 +90,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::Problem;
+    use crate::{Invalid, Problem};
 
     fn text(text: &str) -> AMQPValue {
         AMQPValue::LongString(text.into())
@@ -86,7 +109,7 @@ mod tests {
 
     fn problem(result: Result<Event, DecodeError>) -> (String, Problem) {
         match result {
-            Err(DecodeError::Attribute { name, problem }) => (name, problem),
+            Err(DecodeError::Invalid(Invalid::Attribute { name, problem })) => (name, problem),
             other => panic!("{other:?}"),
         }
     }
@@ -205,11 +228,15 @@ mod tests {
     #[test]
     fn another_version_is_refused_by_its_name() {
         let result = decode(&message(&[("cloudEvents_specversion", text("0.3"))]), b"");
-        assert!(matches!(result, Err(DecodeError::SpecVersion(version)) if version == "0.3"));
+        assert!(
+            matches!(result, Err(DecodeError::Invalid(Invalid::SpecVersion(version))) if version == "0.3")
+        );
         let structured = BasicProperties::default().with_content_type("application/cloudevents+json".into());
         let result =
             decode(&structured, b"{\"specversion\":\"0.3\",\"id\":\"1\",\"source\":\"/x\",\"type\":\"t\"}");
-        assert!(matches!(result, Err(DecodeError::SpecVersion(version)) if version == "0.3"));
+        assert!(
+            matches!(result, Err(DecodeError::Invalid(Invalid::SpecVersion(version))) if version == "0.3")
+        );
     }
 
     #[test]

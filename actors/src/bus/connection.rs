@@ -36,7 +36,7 @@ pub enum BusError {
     #[error("the broker refused to keep a message")]
     Nacked,
     /// No queue takes a message that must have one.
-    #[error("no queue '{0}' is there: run 'orrery migrate'")]
+    #[error("no queue takes '{0}': run 'orrery migrate'")]
     Unroutable(String),
     /// The queue was deleted, or the broker ended the consumer.
     #[error("the broker ended the consumer of '{0}'")]
@@ -139,7 +139,7 @@ impl Bus {
     /// Publishes to a queue by the default exchange and waits for the confirm.
     ///
     /// # Errors
-    /// When it is not confirmed: the message is then not safe, and what it was made from must not be acknowledged.
+    /// As `publish`.
     pub async fn publish_to_queue(
         &self,
         channel: &Channel,
@@ -147,9 +147,24 @@ impl Bus {
         properties: BasicProperties,
         body: &[u8],
     ) -> Result<(), BusError> {
+        self.publish(channel, "", queue, properties, body).await
+    }
+
+    /// Publishes to an exchange and waits for the confirm.
+    ///
+    /// # Errors
+    /// When it is not confirmed: the message is then not safe, and what it was made from must not be acknowledged.
+    pub async fn publish(
+        &self,
+        channel: &Channel,
+        exchange: &str,
+        routing_key: &str,
+        properties: BasicProperties,
+        body: &[u8],
+    ) -> Result<(), BusError> {
         let publish = async {
             channel
-                .basic_publish("".into(), queue.into(), mandatory(), body, properties)
+                .basic_publish(exchange.into(), routing_key.into(), mandatory(), body, properties)
                 .await?
                 .await
                 .map_err(BusError::Amqp)
@@ -159,7 +174,7 @@ impl Bus {
             .map_err(|_| BusError::Timeout(self.config.confirm_timeout))??;
         match confirmation {
             Confirmation::Ack(None) => Ok(()),
-            Confirmation::Ack(Some(_)) => Err(BusError::Unroutable(queue.to_owned())),
+            Confirmation::Ack(Some(_)) => Err(BusError::Unroutable(routing_key.to_owned())),
             Confirmation::Nack(_) | Confirmation::NotRequested => Err(BusError::Nacked),
         }
     }

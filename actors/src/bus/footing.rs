@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Bus, Handler,
+    bridge::{Bridge, BridgeSpec, Turn},
     consumer::{Consumer, Source},
 };
 use crate::{clock::Clock, random::Random, store::Pool, supervise::Supervisor};
@@ -34,6 +35,21 @@ impl Footing {
                 footing: footing.clone(),
                 handler: Arc::clone(&handler),
                 source: source.clone(),
+                pulse,
+                shutdown: signal.clone(),
+            }
+            .run()
+        });
+    }
+
+    /// Starts a bridge under its name.
+    pub fn bridge(&self, supervisor: &Supervisor, spec: BridgeSpec, turn: Arc<Turn>) {
+        let (footing, signal) = (self.clone(), supervisor.shutdown_signal());
+        supervisor.start(spec.name, move |pulse| {
+            Bridge {
+                footing: footing.clone(),
+                spec: spec.clone(),
+                turn: Arc::clone(&turn),
                 pulse,
                 shutdown: signal.clone(),
             }

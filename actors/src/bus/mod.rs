@@ -3,6 +3,7 @@
 
 mod acks;
 pub mod archiver;
+pub mod bridge;
 mod claims;
 pub mod connection;
 pub mod consumer;

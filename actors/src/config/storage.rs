@@ -28,6 +28,19 @@ pub struct Storage {
     /// How long one attempt may take before the store counts as away.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
+    /// Who tells that a picture is in the bucket.
+    pub uploaded_events: UploadedEvents,
+}
+
+/// The one source of `com.gravitalia.image.uploaded.v1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UploadedEvents {
+    /// Autha, by its outbox.
+    #[default]
+    Outbox,
+    /// The store, by its own notifications.
+    Notifications,
 }
 
 impl Default for Storage {
@@ -40,11 +53,17 @@ impl Default for Storage {
             secret_key: None,
             secret_key_file: None,
             timeout: Duration::from_secs(10),
+            uploaded_events: UploadedEvents::default(),
         }
     }
 }
 
 impl Storage {
+    /// The bucket whose own notifications tell of uploads, if they do.
+    pub fn notifying_bucket(&self) -> Option<&str> {
+        (self.uploaded_events == UploadedEvents::Notifications).then_some(self.bucket.as_str())
+    }
+
     /// The secret key.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use orrery_actors::{
         consumer::Source,
         relay::{Relay, Wake},
     },
-    config::keys::KeyRing,
+    config::{keys::KeyRing, storage::UploadedEvents},
     objects::Objects,
     seal::SealError,
     store::outbox::Outbox,
@@ -50,6 +50,8 @@ pub struct Parts {
     pub event_lifetime: Duration,
     /// How long sent rows are kept.
     pub keep_sent: Duration,
+    /// Who tells of uploads.
+    pub uploaded_events: UploadedEvents,
     /// Master keys.
     pub master: KeyRing,
     /// Keys shared with maily.
@@ -108,7 +110,13 @@ impl Autha {
             PasswordPool::start(config.hash_workers, config.hash_queue, random.clone(), threads)?
         };
 
-        let actor = Accounts { pool: pool.clone(), vault: Arc::clone(&vault), outbox, wake: wake.clone() };
+        let actor = Accounts {
+            pool: pool.clone(),
+            vault: Arc::clone(&vault),
+            outbox,
+            wake: wake.clone(),
+            uploaded_events: parts.uploaded_events,
+        };
         let accounts = supervisor.start_actor("autha.accounts", arbiter, move || actor.clone());
 
         supervisor.start("autha.relay", {

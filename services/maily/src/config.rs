@@ -31,6 +31,8 @@ pub struct Config {
     pub concurrency: u16,
     /// Name of the platform as readers of mails see it.
     pub brand: String,
+    /// Whether the queue `email` is read too, which publishers from before Orrery write to.
+    pub legacy_queue: bool,
 }
 
 /// What becomes of a mail that is ready to go.
@@ -94,6 +96,7 @@ impl Default for Config {
             retry_delay: Duration::from_secs(15 * 60),
             concurrency: 8,
             brand: "Orrery".into(),
+            legacy_queue: false,
         }
     }
 }

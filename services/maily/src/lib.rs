@@ -2,6 +2,7 @@
 
 pub mod config;
 mod handler;
+pub mod legacy;
 mod render;
 mod service;
 mod transport;

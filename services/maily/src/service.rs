@@ -13,6 +13,7 @@ use orrery_schemas::email::SEAL_PURPOSE;
 use crate::{
     config::Config,
     handler::Mailer,
+    legacy,
     render::{RenderError, Renderer},
     transport::{SetupError, Transport},
 };
@@ -56,11 +57,15 @@ pub fn handler(parts: &Parts) -> Result<Arc<dyn Handler>, StartError> {
     }))
 }
 
-/// Starts maily's consumer under `supervisor`.
+/// Starts maily's consumer, and the bridge of the legacy queue if it is wanted, under `supervisor`.
 ///
 /// # Errors
 /// As `handler`.
 pub fn start(parts: &Parts, supervisor: &Supervisor) -> Result<(), StartError> {
+    if parts.config.legacy_queue {
+        let sealer = Sealer::new(&parts.mail, SEAL_PURPOSE)?;
+        legacy::start(sealer, &parts.footing, supervisor);
+    }
     parts.footing.consume(supervisor, handler(parts)?, Source::Main);
     Ok(())
 }

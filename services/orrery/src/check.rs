@@ -62,6 +62,11 @@ async fn broker(config: &Config) -> Result<String, String> {
             })?;
         }
     }
+    for spec in wiring::bridges(config) {
+        bus.has_queue(&connection, spec.queue).await.map_err(|error| {
+            format!("the queue {} is missing: run 'orrery migrate' ({error})", spec.queue)
+        })?;
+    }
     Ok("reachable, the queues are there".to_owned())
 }
 

@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use orrery_actors::{
-    bus::{Bus, topology},
+    bus::{Bus, bridge, topology},
     objects::Objects,
     store::{Pool, migrations, outbox},
 };
 use orrery_schemas::services::Service;
 use tokio::runtime::Handle;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{config::Config, wiring};
 
@@ -51,6 +51,15 @@ async fn declare(config: &Config) -> anyhow::Result<Vec<String>> {
             .with_context(|| format!("the queues of {}", spec.name))?;
         routing_keys.push(spec.name.to_owned());
         routing_keys.extend(spec.bindings.iter().map(ToString::to_string));
+    }
+    for spec in wiring::bridges(config) {
+        let declared = bridge::declare(&bus, &spec, default_limit).await;
+        if !declared.with_context(|| format!("the queue {}", spec.queue))? {
+            warn!(
+                queue = spec.queue,
+                "stands with arguments of its own, which is no harm: it is read as it is"
+            );
+        }
     }
     connection.close(200, "".into()).await?;
     Ok(routing_keys)

@@ -32,6 +32,7 @@ pub fn autha(
     Ok(orrery_autha::Parts {
         event_lifetime: config.broker.event_lifetime,
         keep_sent: KEEP_SENT,
+        uploaded_events: config.storage.uploaded_events,
         master: config.keys.master().map_err(anyhow::Error::msg)?,
         mail: config.keys.mail().map_err(anyhow::Error::msg)?,
         keys,
@@ -49,6 +50,7 @@ pub fn spinoza(config: &Config, footing: Footing) -> anyhow::Result<orrery_spino
         event_lifetime: config.broker.event_lifetime,
         keep_sent: KEEP_SENT,
         objects: Objects::new(&config.storage)?,
+        notifying_bucket: config.storage.notifying_bucket().map(str::to_owned),
         footing,
     })
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use orrery_actors::{
-    bus::{Bus, HandlerSpec},
+    bus::{Bus, HandlerSpec, bridge::BridgeSpec},
     objects::Objects,
     store::Pool,
     supervise::Limits,
@@ -46,6 +46,13 @@ pub fn handlers(config: &Config, service: Service) -> Vec<HandlerSpec> {
         Service::Spinoza => vec![orrery_spinoza::spec(&config.spinoza)],
         Service::Maily => vec![orrery_maily::spec(&config.maily)],
     }
+}
+
+/// The bridges that are turned on, here or in another process: their queues are made before anything reads them.
+pub fn bridges(config: &Config) -> Vec<BridgeSpec> {
+    let legacy = config.maily.legacy_queue.then(orrery_maily::legacy::bridge);
+    let notifications = config.storage.notifying_bucket().map(|_| orrery_spinoza::notifications::bridge());
+    legacy.into_iter().chain(notifications).collect()
 }
 
 /// PostgreSQL, without which nothing works.

@@ -2,7 +2,9 @@
 
 pub mod config;
 mod keys;
+pub mod notifications;
 mod optimizer;
+mod records;
 mod service;
 
 pub use optimizer::spec;

@@ -22,6 +22,8 @@ use uuid::Uuid;
 
 use crate::{config::Config, keys};
 
+/// The handler's name, which is its queue's.
+pub const NAME: &str = "spinoza.images";
 /// Sides of the variants, in pixels, largest first.
 const SIDES: [u32; 3] = [512, 256, 64];
 /// The largest original that is fetched.
@@ -30,7 +32,7 @@ const MAX_BYTES: u64 = 10 * 1024 * 1024;
 /// The queue and its limits; `orrery migrate` declares by it.
 pub fn spec(config: &Config) -> HandlerSpec {
     HandlerSpec {
-        name: "spinoza.images",
+        name: NAME,
         prefetch: config.concurrency,
         retry_delay: config.retry_delay,
         time_limit: config.time_limit,
@@ -155,7 +157,7 @@ impl Optimizer {
         let (threads, expected) = (self.threads.clone(), uploaded.digest.clone());
         let decoded = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let found = threads.run(|| decode(&original, &expected));
+            let found = threads.run(|| decode(&original, expected.as_deref()));
             held.done();
             found
         });
@@ -194,8 +196,9 @@ fn subject(delivery: &Delivery) -> Option<Uuid> {
     cloudevents::AttributesReader::subject(delivery.event()).and_then(|subject| subject.parse().ok())
 }
 
-fn decode(original: &[u8], expected: &str) -> Result<Found, Failure> {
-    if hex::encode(sha256(original)) != expected {
+/// `expected` is the digest of what was uploaded; a store's own notification knows none.
+fn decode(original: &[u8], expected: Option<&str>) -> Result<Found, Failure> {
+    if expected.is_some_and(|digest| hex::encode(sha256(original)) != digest) {
         return Err(Failure::new("the object is not what was uploaded: its digest differs"));
     }
     match picture::optimise(original, &SIDES, &Limits::default()) {

@@ -14,7 +14,7 @@ use orrery_actors::{
 };
 use orrery_schemas::services::Service;
 
-use crate::{config::Config, optimizer::Optimizer};
+use crate::{config::Config, notifications, optimizer::Optimizer};
 
 /// What spinoza is given.
 pub struct Parts {
@@ -26,6 +26,8 @@ pub struct Parts {
     pub keep_sent: Duration,
     /// The bucket.
     pub objects: Objects,
+    /// The bucket whose own notifications tell of uploads, if they do.
+    pub notifying_bucket: Option<String>,
     /// The broker, its connections, time and randomness.
     pub footing: Footing,
 }
@@ -40,6 +42,9 @@ pub fn handler(parts: &Parts, supervisor: &Supervisor, wake: Wake) -> Arc<dyn Ha
 
 /// Starts spinoza's actors under `supervisor`.
 pub fn start(parts: &Parts, supervisor: &Supervisor) {
+    if let Some(bucket) = &parts.notifying_bucket {
+        notifications::start(bucket.clone(), parts.event_lifetime, &parts.footing, supervisor);
+    }
     let wake = Wake::default();
     let handler = handler(parts, supervisor, wake.clone());
     let (footing, keep, signal) = (parts.footing.clone(), parts.keep_sent, supervisor.shutdown_signal());

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use diesel_async::AsyncConnection;
 use orrery_actors::{
     bus::relay::Wake,
+    config::storage::UploadedEvents,
     store::{Pool, StoreError, outbox::Outbox},
     supervise::Ping,
 };
@@ -76,6 +77,8 @@ pub struct Accounts {
     pub outbox: Outbox,
     /// Rung after a commit.
     pub wake: Wake,
+    /// Who tells of uploads.
+    pub uploaded_events: UploadedEvents,
 }
 
 impl Actor for Accounts {
@@ -151,10 +154,11 @@ impl Handler<ReplaceAvatar> for Accounts {
     type Result = ResponseFuture<Result<(), StoreError>>;
 
     fn handle(&mut self, ReplaceAvatar(upload): ReplaceAvatar, _: &mut Self::Context) -> Self::Result {
-        let (pool, outbox, wake) = (self.pool.clone(), self.outbox.clone(), self.wake.clone());
+        let (pool, wake) = (self.pool.clone(), self.wake.clone());
+        let outbox = (self.uploaded_events == UploadedEvents::Outbox).then(|| self.outbox.clone());
         Box::pin(async move {
             pool.run(move |mut connection| async move {
-                picture::replace(&mut connection, &outbox, &upload).await?;
+                picture::replace(&mut connection, outbox.as_ref(), &upload).await?;
                 wake.wake();
                 Ok(())
             })
