@@ -8,8 +8,7 @@ use std::{
 
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ConnectionStatus,
-    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
-    types::FieldTable,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
     uri::AMQPUri,
 };
 use secrecy::ExposeSecret;
@@ -76,6 +75,15 @@ impl Bus {
         self.config.confirm_timeout
     }
 
+    /// The virtual host.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn vhost(&self) -> Result<String, BusError> {
+        let uri: AMQPUri = self.config.url.expose_secret().parse().map_err(BusError::Address)?;
+        Ok(uri.vhost)
+    }
+
     /// Opens a connection that the broker knows by `name`. Call it on the main runtime.
     ///
     /// # Errors
@@ -98,17 +106,6 @@ impl Bus {
     pub fn is_connected(&self) -> bool {
         let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         !connections.is_empty() && connections.values().all(ConnectionStatus::connected)
-    }
-
-    /// Asks for a queue without declaring it.
-    ///
-    /// # Errors
-    /// When it is missing, or the broker is away.
-    pub async fn has_queue(&self, connection: &Connection, queue: &str) -> Result<(), BusError> {
-        let channel = connection.create_channel().await?;
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
-        channel.queue_declare(queue.into(), passive, FieldTable::default()).await?;
-        Ok(())
     }
 
     /// A channel that confirms what is published on it.

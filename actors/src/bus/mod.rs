@@ -11,6 +11,7 @@ mod lane;
 pub mod management;
 pub mod relay;
 pub mod topology;
+pub mod trust;
 
 pub use connection::{Bus, BusError};
 pub use delivery::Delivery;

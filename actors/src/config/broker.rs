@@ -6,7 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::Url;
 
-use super::Section;
+use super::{Section, partner::Partner};
 
 /// RabbitMQ.
 #[derive(Debug, Clone, Deserialize)]
@@ -31,6 +31,10 @@ pub struct Broker {
     /// How long an event may wait for a queue that takes it.
     #[serde(with = "humantime_serde")]
     pub event_lifetime: Duration,
+    /// Third parties that send or receive events.
+    pub partners: Vec<Partner>,
+    /// Bytes that may wait for each of them; beyond it the oldest are dropped.
+    pub partner_queue_bytes: u64,
 }
 
 impl Default for Broker {
@@ -44,6 +48,8 @@ impl Default for Broker {
             confirm_timeout: Duration::from_secs(5),
             heartbeat_seconds: 10,
             event_lifetime: Duration::from_secs(7 * 24 * 3600),
+            partners: Vec::new(),
+            partner_queue_bytes: 256 * 1024 * 1024,
         }
     }
 }
@@ -59,7 +65,9 @@ impl Section for Broker {
         }
         let management = self.management_url.as_ref().map(|url| Url::parse(url.expose_secret()));
         if management.is_some_and(|url| !url.is_ok_and(|url| matches!(url.scheme(), "http" | "https"))) {
-            faults.push("broker.management_url: is no address; write http://user:password@host:15672".to_owned());
+            faults.push(
+                "broker.management_url: is no address; write http://user:password@host:15672".to_owned(),
+            );
         }
         for (name, value) in [
             ("timeout", self.timeout),
@@ -69,6 +77,15 @@ impl Section for Broker {
             if value.is_zero() {
                 faults.push(format!("broker.{name}: must be above zero, such as 5s"));
             }
+        }
+        for (index, partner) in self.partners.iter().enumerate() {
+            partner.validate(faults);
+            if self.partners.iter().take(index).any(|other| other.name == partner.name) {
+                faults.push(format!("broker.partners: two are named '{}'", partner.name));
+            }
+        }
+        if self.partner_queue_bytes == 0 {
+            faults.push("broker.partner_queue_bytes: must be above zero".to_owned());
         }
         if self.heartbeat_seconds == 0 {
             faults.push("broker.heartbeat_seconds: must be above zero".to_owned());

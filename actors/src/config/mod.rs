@@ -5,6 +5,7 @@ pub mod broker;
 pub mod database;
 pub mod keys;
 pub mod listen;
+pub mod partner;
 pub mod secret;
 pub mod storage;
 
