@@ -32,6 +32,15 @@ pub(super) async fn delete(vhost: &str) -> Result<()> {
     }
 }
 
+/// Deletes a user, who may be gone already.
+pub(super) async fn delete_user(user: &str) -> Result<()> {
+    match environment::optional_url(MANAGEMENT)? {
+        // Deleting in bulk does not mind who is missing.
+        Some(api) => call(&api, Method::POST, "api/users/bulk-delete", json!({ "users": [user] })).await,
+        None => rabbitmqctl(&["delete_user", user]).await,
+    }
+}
+
 async fn call(api: &Url, method: Method, path: &str, body: Value) -> Result<()> {
     // The user and password that stand in the URL become the request's basic authentication.
     let request = Client::new().request(method, api.join(path)?).json(&body);

@@ -6,4 +6,6 @@ mod outages;
 mod parts;
 mod pictures;
 mod profile;
+mod topology;
+mod trust;
 mod twice;
