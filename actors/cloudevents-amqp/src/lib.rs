@@ -2,6 +2,7 @@
 //! No connection, no topology, no publishing: those are the caller's.
 #![doc = include_str!("../README.md")]
 
+mod amqp10;
 mod decode;
 mod draft;
 mod encode;

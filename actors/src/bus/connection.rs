@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use cloudevents::Event;
+use cloudevents_amqp::{EncodeError, Encoded};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ConnectionStatus,
     options::{BasicPublishOptions, ConfirmSelectOptions},
@@ -42,7 +44,7 @@ pub enum BusError {
     Cancelled(String),
     /// A message cannot be written as AMQP.
     #[error("the message cannot be written: {0}")]
-    Encode(#[from] cloudevents_amqp::EncodeError),
+    Encode(#[from] EncodeError),
     /// A row of the outbox is no CloudEvent.
     #[error("the row is no CloudEvent: {0}")]
     Event(String),
@@ -121,6 +123,16 @@ impl Bus {
         tokio::time::timeout(self.config.timeout, open)
             .await
             .map_err(|_| BusError::Timeout(self.config.timeout))?
+    }
+
+    /// An event as it is published; with its attributes said once more where a partner reads by AMQP 1.0 from RabbitMQ 3.
+    ///
+    /// # Errors
+    /// When it is no valid event.
+    pub fn encode(&self, event: &Event) -> Result<Encoded, EncodeError> {
+        let encoded = cloudevents_amqp::encode_binary(event)?;
+        let amqp10 = self.config.partners.iter().any(|partner| partner.amqp10);
+        Ok(if amqp10 { encoded.for_amqp10() } else { encoded })
     }
 
     /// Publishes to a queue by the default exchange and waits for the confirm.
