@@ -3,6 +3,7 @@
 
 mod vhost;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -26,7 +27,7 @@ pub struct Broker {
     url: Url,
     vhost: String,
     connection: Mutex<Option<Connection>>,
-    users: std::sync::Mutex<Vec<String>>,
+    users: std::sync::Mutex<BTreeSet<String>>,
 }
 
 /// What a passive declare tells of a queue; messages that a consumer holds are not counted.
@@ -103,7 +104,7 @@ impl Broker {
         if url.set_username(user).is_err() || url.set_password(Some(password)).is_err() {
             bail!("a URL without a user")
         }
-        self.users.lock().unwrap_or_else(PoisonError::into_inner).push(user.to_owned());
+        self.users.lock().unwrap_or_else(PoisonError::into_inner).insert(user.to_owned());
         Ok(url.into())
     }
 
@@ -257,10 +258,11 @@ impl Drop for Broker {
         let vhost = self.vhost.clone();
         let users = std::mem::take(&mut *self.users.lock().unwrap_or_else(PoisonError::into_inner));
         teardown::finish(&format!("virtual host {vhost}"), async move {
+            vhost::delete(&vhost).await?;
             for user in users {
                 vhost::delete_user(&user).await?;
             }
-            vhost::delete(&vhost).await
+            Ok(())
         });
     }
 }
