@@ -316,10 +316,9 @@ async fn a_partner_gets_what_it_is_to_get_until_it_is_removed() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_house_works_as_a_user_that_has_only_what_it_needs() -> Result<()> {
     let world = World::builder().unmigrated().start().await?;
-    let id = fresh::uuid().simple().to_string();
-    world.secret(&id);
-    let user = format!("test-house-{id}");
-    let url = world.broker().url_as(&user, &id)?;
+    let password = fresh::uuid().simple().to_string();
+    world.secret(&password);
+    let url = world.broker().url_as(&format!("test-house-{}", fresh::uuid().simple()), &password)?;
     let settings = [("ORRERY_BROKER__URL", url.as_str())];
     let migrated = world.run_with(&["migrate"], &settings, SOON).await?;
     ensure!(migrated.status.success(), "{}", migrated.output);
