@@ -12,7 +12,7 @@ use lapin::{
     },
     types::{AMQPValue, FieldTable, ShortString},
 };
-use orrery_tests::{Person, World, deadline::eventually, fresh, pictures};
+use orrery_tests::{Person, World, deadline::eventually, environment, fresh, pictures};
 
 const SOON: Duration = Duration::from_secs(40);
 const UPLOADED: &str = "com.gravitalia.image.uploaded.v1";
@@ -226,17 +226,27 @@ async fn what_a_partner_claims_neither_works_nor_marks_anothers_message_as_done(
     let world = acme.world(",publishes=[\"com.acme.*\"],receives=[\"com.acme.*\"]").await?;
     let _front = world.spawn(&["gateway", "autha"]).await?;
     let client = world.client()?.signed_up(&Person::new()).await?;
+    // The partner is first: our own event still waits in the outbox.
+    world.proxies().broker.cut().await;
     let taken = client.put_avatar(pictures::astronaut()?, "image/jpeg").await?.expect(202)?;
-    let id = format!("SELECT id::text FROM bus.outbox WHERE type = '{UPLOADED}'");
-    let id = eventually(SOON, "the event", async || world.database().text(&id).await.ok().flatten()).await?;
-
-    // Source and id of an event that spinoza has yet to see, under a key of its own, and by a second one.
+    let row = format!(
+        "SELECT id::text, data->>'upload' AS upload, data::text AS data FROM bus.outbox WHERE type = '{UPLOADED}'"
+    );
+    let row =
+        eventually(SOON, "the event", async || world.database().rows(&row).await.ok()?.into_iter().next())
+            .await?;
+    let part = |name: &str| row[name].as_str().context("no such column");
+    // It knows source and id of that event, and tells of an upload that is none, under a key of its own and by a second one.
+    let data = part("data")?.replace(part("upload")?, &fresh::uuid().to_string());
     let connection = acme.connect(&world).await?;
-    let mut headers = forged(UPLOADED, "com.gravitalia.autha", &id);
+    let mut headers = forged(UPLOADED, "com.gravitalia.autha", part("id")?);
     headers.push(("CC", AMQPValue::FieldArray(vec![text(UPLOADED)].into())));
     headers.push(("attempt", AMQPValue::LongLongInt(1)));
     let key = "com.acme.order";
-    ensure!(publish(&connection, acme.exchange().as_str(), key, with_headers(&headers), b"{}").await?);
+    ensure!(
+        publish(&connection, acme.exchange().as_str(), key, with_headers(&headers), data.as_bytes()).await?
+    );
+    world.proxies().broker.restore().await?;
     let _spinoza = world.spawn(&["spinoza"]).await?;
     let done = client.wait_upload(taken.location()?, SOON).await?;
     ensure!(done["status"] == "done", "{done}");
@@ -362,4 +372,35 @@ async fn without_the_management_api_the_commands_are_printed() -> Result<()> {
     }
     world.broker().depth(acme.queue().as_str()).await.context("its queue is not declared")?;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rights_that_somebody_changed_are_told_and_set_again() -> Result<()> {
+    let acme = Partner::new();
+    let world = acme.world(",publishes=[\"com.acme.*\"],receives=[\"com.acme.*\"]").await?;
+    let api = environment::url("TEST_AMQP_MANAGEMENT_URL")?;
+    let (vhost, user) = (world.broker().vhost(), format!("partner-{}", acme.name));
+    let client = reqwest::Client::new();
+    let everything = serde_json::json!({"configure": ".*", "write": ".*", "read": ".*"});
+    let path = api.join(&format!("api/permissions/{vhost}/{user}"))?;
+    client.put(path).json(&everything).send().await?.error_for_status()?;
+    let path = api.join(&format!("api/topic-permissions/{vhost}/{user}"))?;
+    client.delete(path).send().await?.error_for_status()?;
+    let path = api.join(&format!("api/policies/{vhost}/orrery-partners"))?;
+    client.delete(path).send().await?.error_for_status()?;
+    let told = world.run(&["check"], SOON).await?;
+    for part in [
+        format!("the user {user} may configure \".*\", wanted \"^$\""),
+        format!("the user {user} may write \".*\", wanted \"^ingress\\.{}$\"", acme.name),
+        format!("the user {user} is not held to the keys ^(com\\.acme\\.[^.]+)$ of ingress.{}", acme.name),
+        "the policy orrery-partners does not bound partners' queues".to_owned(),
+    ] {
+        ensure!(!told.status.success() && told.output.contains(&part), "no '{part}' in {}", told.output);
+    }
+    world.migrate().await?;
+    let good = world.run(&["check"], SOON).await?;
+    ensure!(good.status.success(), "{}", good.output);
+    let connection = acme.connect(&world).await?;
+    let attempt = publish(&connection, "events", UPLOADED, BasicProperties::default(), b"{}").await;
+    is_refused("publishing to events", attempt)
 }
