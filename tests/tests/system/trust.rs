@@ -12,7 +12,7 @@ use lapin::{
     },
     types::{AMQPValue, FieldTable, ShortString},
 };
-use orrery_tests::{Person, World, deadline::eventually, environment, fresh, pictures};
+use orrery_tests::{Person, World, WorldBuilder, deadline::eventually, environment, fresh, pictures};
 
 const SOON: Duration = Duration::from_secs(40);
 const UPLOADED: &str = "com.gravitalia.image.uploaded.v1";
@@ -35,9 +35,19 @@ impl Partner {
     }
 
     async fn world(&self, more: &str) -> Result<World> {
-        let world = World::builder().env("ORRERY_BROKER__PARTNERS", &self.setting(more)).start().await?;
+        self.start(World::builder().env("ORRERY_BROKER__PARTNERS", &self.setting(more))).await
+    }
+
+    /// Its user is deleted with the world.
+    async fn start(&self, builder: WorldBuilder) -> Result<World> {
+        let world = builder.start().await?;
         world.secret(&self.password);
+        self.url(&world)?;
         Ok(world)
+    }
+
+    fn url(&self, world: &World) -> Result<String> {
+        world.broker().url_as(&format!("partner-{}", self.name), &self.password)
     }
 
     fn queue(&self) -> ShortString {
@@ -49,8 +59,7 @@ impl Partner {
     }
 
     async fn connect(&self, world: &World) -> Result<Connection> {
-        let url = world.broker().url_as(&format!("partner-{}", self.name), &self.password)?;
-        Ok(Connection::connect(&url, ConnectionProperties::default()).await?)
+        Ok(Connection::connect(&self.url(world)?, ConnectionProperties::default()).await?)
     }
 }
 
@@ -267,11 +276,10 @@ async fn what_a_partner_claims_neither_works_nor_marks_anothers_message_as_done(
 async fn a_partner_that_sleeps_loses_its_oldest_events_and_holds_nobody_up() -> Result<()> {
     let acme = Partner::new();
     let setting = acme.setting(",receives=[\"com.gravitalia.account.created.v1\"]");
-    let world = World::builder()
+    let builder = World::builder()
         .env("ORRERY_BROKER__PARTNERS", &setting)
-        .env("ORRERY_BROKER__PARTNER_QUEUE_BYTES", "300")
-        .start()
-        .await?;
+        .env("ORRERY_BROKER__PARTNER_QUEUE_BYTES", "300");
+    let world = acme.start(builder).await?;
     let _front = world.spawn(&["gateway", "autha"]).await?;
     for _ in 0..12 {
         world.client()?.sign_up(&Person::new()).await?.expect(201)?;

@@ -108,6 +108,8 @@ async fn returns(bus: &Bus, connection: &Connection, queue: &str) -> Result<bool
     let mut arguments = Arguments::new();
     arguments.insert("x-queue-type".to_owned(), "quorum".into());
     arguments.insert("x-delivery-limit".to_owned(), (-1).into());
+    // Should we be killed meanwhile.
+    arguments.insert("x-expires".to_owned(), 60_000.into());
     let declared =
         publish.queue_declare(queue.into(), QueueDeclareOptions::durable(), table(&arguments)).await;
     match declared {
