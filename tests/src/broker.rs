@@ -3,7 +3,9 @@
 
 mod vhost;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -25,6 +27,7 @@ pub struct Broker {
     url: Url,
     vhost: String,
     connection: Mutex<Option<Connection>>,
+    users: std::sync::Mutex<BTreeSet<String>>,
 }
 
 /// What a passive declare tells of a queue; messages that a consumer holds are not counted.
@@ -74,7 +77,7 @@ impl Broker {
         let vhost = format!("orrery-test-{}", fresh::uuid().simple());
         url.set_path(&vhost);
         // Built first: should the permissions be refused, its Drop deletes the host again.
-        let broker = Self { url, vhost, connection: Mutex::new(None) };
+        let broker = Self { url, vhost, connection: Mutex::new(None), users: std::sync::Mutex::default() };
         vhost::create(&broker.vhost, broker.url.username()).await?;
         Ok(broker)
     }
@@ -89,6 +92,20 @@ impl Broker {
     #[must_use]
     pub fn url(&self) -> &str {
         self.url.as_str()
+    }
+
+    /// The URL that leads there as another user, who is deleted with this host: users belong to the whole broker, so it
+    /// must have a name that no other test uses.
+    ///
+    /// # Errors
+    /// The URL cannot be changed.
+    pub fn url_as(&self, user: &str, password: &str) -> Result<String> {
+        let mut url = self.url.clone();
+        if url.set_username(user).is_err() || url.set_password(Some(password)).is_err() {
+            bail!("a URL without a user")
+        }
+        self.users.lock().unwrap_or_else(PoisonError::into_inner).insert(user.to_owned());
+        Ok(url.into())
     }
 
     /// The broker's address, for a proxy to stand before.
@@ -239,7 +256,14 @@ impl std::fmt::Debug for Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         let vhost = self.vhost.clone();
-        teardown::finish(&format!("virtual host {vhost}"), async move { vhost::delete(&vhost).await });
+        let users = std::mem::take(&mut *self.users.lock().unwrap_or_else(PoisonError::into_inner));
+        teardown::finish(&format!("virtual host {vhost}"), async move {
+            vhost::delete(&vhost).await?;
+            for user in users {
+                vhost::delete_user(&user).await?;
+            }
+            Ok(())
+        });
     }
 }
 

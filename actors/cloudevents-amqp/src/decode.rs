@@ -4,6 +4,7 @@ use cloudevents::{AttributesReader, Data, Event};
 use lapin::BasicProperties;
 
 use crate::{
+    amqp10,
     draft::{Draft, Given},
     error::{DataError, DecodeError, shown},
     header,
@@ -15,7 +16,8 @@ use crate::{
 ///
 /// The content type tells the mode: `application/cloudevents+json` is structured, any other is binary. In binary mode headers start
 /// with `cloudEvents_` or `cloudEvents:` (in any case), others are ignored; text may come as string or byte array, integers in any
-/// width, `time` as RFC 3339 text or native timestamp; null is absence. Data of a JSON content type becomes [`Data::Json`], all other
+/// width, `time` as RFC 3339 text or native timestamp; null is absence. Application-properties of AMQP 1.0, as RabbitMQ 3 keeps them in
+/// one header, count like headers. Data of a JSON content type becomes [`Data::Json`], all other
 /// [`Data::Binary`], an empty body none. In structured mode `data` becomes [`Data::Json`] or, under another content type,
 /// [`Data::String`]; `data_base64` becomes [`Data::Binary`].
 ///
@@ -65,6 +67,14 @@ fn binary(properties: &BasicProperties, content_type: &str, body: &[u8]) -> Resu
         draft.set("datacontenttype", Given::Text(content_type.to_owned()))?;
     }
     for (header, value) in properties.headers().iter().flatten() {
+        if header.as_str() == amqp10::HEADER {
+            for (property, value) in amqp10::read(value) {
+                let Some(name) = header::attribute_name(&property) else { continue };
+                if let Some(given) = header::read(name, &value)? {
+                    draft.set(name, given)?;
+                }
+            }
+        }
         let Some(name) = header::attribute_name(header.as_str()) else { continue };
         if let Some(given) = header::read(name, value)? {
             draft.set(name, given)?;

@@ -7,6 +7,7 @@ use lapin::{
 };
 
 use crate::{
+    amqp10,
     draft::rfc3339,
     error::{DataError, EncodeError, Invalid, Problem},
     header::header_name,
@@ -44,6 +45,19 @@ pub struct Encoded {
     pub properties: BasicProperties,
     /// The body, in bytes.
     pub body: Vec<u8>,
+}
+
+impl Encoded {
+    /// The same with its attributes said once more, as application-properties of AMQP 1.0: RabbitMQ 3 shows an AMQP 1.0 receiver no
+    /// headers. RabbitMQ 4 needs no such. A structured message has no attributes outside, and stays as it is.
+    #[must_use]
+    pub fn for_amqp10(mut self) -> Self {
+        if let Some(mut headers) = self.properties.headers().clone() {
+            headers.insert(amqp10::HEADER.into(), amqp10::write(&headers));
+            self.properties = self.properties.with_headers(headers);
+        }
+        self
+    }
 }
 
 /// Writes an event in binary mode: attributes as headers `cloudEvents_<name>`, data as the body, `datacontenttype` as content type.

@@ -5,6 +5,7 @@
 //!
 #![doc = include_str!("../README.md")]
 
+mod amqp10;
 mod decode;
 mod draft;
 mod encode;

@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
+use cloudevents::Event;
+use cloudevents_amqp::{EncodeError, Encoded};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ConnectionStatus,
-    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
-    types::FieldTable,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
     uri::AMQPUri,
 };
 use secrecy::ExposeSecret;
@@ -43,7 +44,7 @@ pub enum BusError {
     Cancelled(String),
     /// A message cannot be written as AMQP.
     #[error("the message cannot be written: {0}")]
-    Encode(#[from] cloudevents_amqp::EncodeError),
+    Encode(#[from] EncodeError),
     /// A row of the outbox is no CloudEvent.
     #[error("the row is no CloudEvent: {0}")]
     Event(String),
@@ -74,6 +75,15 @@ impl Bus {
     /// How long to wait for a confirm.
     pub fn confirm_timeout(&self) -> Duration {
         self.config.confirm_timeout
+    }
+
+    /// The virtual host.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn vhost(&self) -> Result<String, BusError> {
+        let uri: AMQPUri = self.config.url.expose_secret().parse().map_err(BusError::Address)?;
+        Ok(uri.vhost)
     }
 
     /// Opens a connection that the broker knows by `name`. Call it on the main runtime.
@@ -112,17 +122,6 @@ impl Bus {
         tokio::time::timeout(limit, work).await.map_err(|_| BusError::Timeout(limit))?.map_err(BusError::Amqp)
     }
 
-    /// Asks for a queue without declaring it.
-    ///
-    /// # Errors
-    /// When it is missing, or the broker is away.
-    pub async fn has_queue(&self, connection: &Connection, queue: &str) -> Result<(), BusError> {
-        let channel = connection.create_channel().await?;
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
-        channel.queue_declare(queue.into(), passive, FieldTable::default()).await?;
-        Ok(())
-    }
-
     /// A channel that confirms what is published on it.
     ///
     /// # Errors
@@ -134,6 +133,16 @@ impl Bus {
             Ok(channel)
         };
         self.within(open).await
+    }
+
+    /// An event as it is published; with its attributes said once more where a partner reads by AMQP 1.0 from RabbitMQ 3.
+    ///
+    /// # Errors
+    /// When it is no valid event.
+    pub fn encode(&self, event: &Event) -> Result<Encoded, EncodeError> {
+        let encoded = cloudevents_amqp::encode_binary(event)?;
+        let amqp10 = self.config.partners.iter().any(|partner| partner.amqp10);
+        Ok(if amqp10 { encoded.for_amqp10() } else { encoded })
     }
 
     /// Publishes to a queue by the default exchange and waits for the confirm.

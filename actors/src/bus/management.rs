@@ -78,6 +78,11 @@ impl Management {
         Ok(Self { client, base, user, password: password.into(), vhost: amqp.vhost })
     }
 
+    /// Its user, an administrator.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
     /// The virtual host that is ours.
     pub fn vhost(&self) -> &str {
         &self.vhost
@@ -95,12 +100,37 @@ impl Management {
         }
     }
 
+    /// Reads the list `/api/{parts...}`, of each entry only `columns` (dots lead into nested ones).
+    ///
+    /// # Errors
+    /// As `get`.
+    pub async fn list<T: DeserializeOwned>(
+        &self,
+        parts: &[&str],
+        columns: &[&str],
+    ) -> Result<Vec<T>, ManagementError> {
+        let query = format!("columns={}", columns.join(","));
+        let answer = self.ask_with(Method::GET, parts, Some(&query), None).await?;
+        answer.json().await.map_err(ManagementError::Unreachable)
+    }
+
     /// Makes or replaces `/api/{parts...}`.
     ///
     /// # Errors
     /// As `get`.
     pub async fn put(&self, parts: &[&str], body: &Value) -> Result<(), ManagementError> {
         self.ask(Method::PUT, parts, Some(body)).await.map(drop)
+    }
+
+    /// Deletes `/api/{parts...}`; what is not there is deleted already.
+    ///
+    /// # Errors
+    /// As `get`.
+    pub async fn delete(&self, parts: &[&str]) -> Result<(), ManagementError> {
+        match self.ask(Method::DELETE, parts, None).await {
+            Ok(_) | Err(ManagementError::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Asks for something to be done at `/api/{parts...}`.
@@ -122,12 +152,23 @@ impl Management {
         parts: &[&str],
         body: Option<&Value>,
     ) -> Result<reqwest::Response, ManagementError> {
+        self.ask_with(method, parts, None, body).await
+    }
+
+    async fn ask_with(
+        &self,
+        method: Method,
+        parts: &[&str],
+        query: Option<&str>,
+        body: Option<&Value>,
+    ) -> Result<reqwest::Response, ManagementError> {
         let mut url = self.base.clone();
         url.path_segments_mut()
             .map_err(|()| ManagementError::Address)?
             .pop_if_empty()
             .push("api")
             .extend(parts);
+        url.set_query(query);
         let mut request =
             self.client.request(method, url).basic_auth(&self.user, Some(self.password.expose_secret()));
         if let Some(body) = body {

@@ -16,6 +16,7 @@ pub mod management;
 pub mod quarantine;
 pub mod relay;
 pub mod topology;
+pub mod trust;
 
 pub use connection::{Bus, BusError};
 pub use delivery::Delivery;

@@ -140,7 +140,7 @@ impl Relay {
     }
 
     async fn publish(&self, channel: &Channel, row: &Row) -> Published {
-        let encoded = match event(row).and_then(|event| Ok(cloudevents_amqp::encode_binary(&event)?)) {
+        let encoded = match event(row).and_then(|event| Ok(self.bus.encode(&event)?)) {
             Ok(encoded) => encoded,
             Err(error) => return Published::Failed(error.to_string()),
         };

@@ -6,6 +6,7 @@ pub mod broker;
 pub mod database;
 pub mod keys;
 pub mod listen;
+pub mod partner;
 pub mod secret;
 pub mod storage;
 

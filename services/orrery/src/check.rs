@@ -2,10 +2,10 @@
 
 use std::{io::Write, process::ExitCode};
 
-use orrery_actors::{bus::Bus, objects::Objects, store::migrations};
+use orrery_actors::{objects::Objects, store::migrations};
 use orrery_schemas::services::Service;
 
-use crate::{config::Config, wiring};
+use crate::{broker, config::Config};
 
 /// Shows the effective configuration as TOML, with its secrets hidden.
 pub fn print(config: &Config) -> anyhow::Result<ExitCode> {
@@ -32,7 +32,7 @@ pub async fn check(config: Config) -> anyhow::Result<ExitCode> {
         Err(error) => Err(error.to_string()),
     };
     lines.push(("postgresql", database));
-    lines.push(("rabbitmq", broker(&config).await));
+    lines.extend(broker::check(&config).await.into_iter().map(|line| ("rabbitmq", line)));
     if config.enables(Service::Autha) || config.enables(Service::Spinoza) {
         let bucket = match Objects::new(&config.storage) {
             Ok(objects) => {
@@ -49,25 +49,6 @@ pub async fn check(config: Config) -> anyhow::Result<ExitCode> {
         lines.push(("mail", way.map(|()| "ready".to_owned())));
     }
     Ok(tell(&lines))
-}
-
-async fn broker(config: &Config) -> Result<String, String> {
-    let away = |error: &dyn std::fmt::Display| format!("{error}: look at broker.url");
-    let bus = Bus::new(config.broker.clone());
-    let connection = bus.connect("check").await.map_err(|error| away(&error))?;
-    for service in &config.services.0 {
-        for spec in wiring::handlers(config, *service) {
-            bus.has_queue(&connection, spec.name).await.map_err(|error| {
-                format!("the queue {} is missing: run 'orrery migrate' ({error})", spec.name)
-            })?;
-        }
-    }
-    for spec in wiring::bridges(config) {
-        bus.has_queue(&connection, spec.queue).await.map_err(|error| {
-            format!("the queue {} is missing: run 'orrery migrate' ({error})", spec.queue)
-        })?;
-    }
-    Ok("reachable, the queues are there".to_owned())
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is for")]

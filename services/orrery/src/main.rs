@@ -1,5 +1,6 @@
 //! The one binary: runs all of Orrery or any part of it, and the commands around it.
 
+mod broker;
 mod check;
 mod config;
 mod demo;

@@ -78,3 +78,19 @@ pub fn storage(objects: Objects) -> Dependency {
         async move { objects.probe().await.is_ok() }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use orrery_actors::config::partner::is_reserved;
+
+    use super::*;
+
+    #[test]
+    fn a_handler_hears_our_own_events_or_foreign_ones_and_never_both() {
+        let config = Config::default();
+        for spec in Service::ALL.iter().flat_map(|service| handlers(&config, *service)) {
+            let ours = spec.bindings.iter().filter(|ty| is_reserved(ty)).count();
+            assert!(ours == 0 || ours == spec.bindings.len(), "{} hears both", spec.name);
+        }
+    }
+}

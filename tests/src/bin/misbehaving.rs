@@ -3,7 +3,7 @@
 
 use std::{process::Command, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use async_trait::async_trait;
 use diesel::sql_types::Text;
 use diesel_async::{AsyncConnection, RunQueryDsl};
@@ -13,7 +13,7 @@ use orrery_actors::{
         archiver::Archiver,
         consumer::Source,
         quarantine::{ChildCommand, Quarantine},
-        topology,
+        topology::{Topology, declare},
     },
     clock::Clock,
     config::{Section, broker::Broker, database::Database},
@@ -114,9 +114,9 @@ async fn run(main: &'static Runtime) -> Result<()> {
     match std::env::args().nth(1).as_deref() {
         Some("declare") => {
             let connection = bus.connect("declare").await?;
-            let channel = connection.create_channel().await?;
-            let default_limit = topology::has_default_limit(&bus, NAME).await?;
-            topology::declare_handler(&channel, &spec(), default_limit).await?;
+            let default_limit = declare::has_default_limit(&bus, footing.random.uuid_v4()).await?;
+            let topology = Topology::wanted(&[spec()], &[], default_limit);
+            ensure!(declare::declare(&connection, &topology).await?.is_empty(), "other queues stand");
             return Ok(());
         }
         Some("quarantine") => {

@@ -1,7 +1,7 @@
 //! Making and deleting a virtual host, by the management API or by `rabbitmqctl` (slower: it starts an Erlang each time).
 
 use anyhow::{Context, Result, bail};
-use reqwest::{Client, Method, Url};
+use reqwest::{Client, Method, StatusCode, Url};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -30,6 +30,18 @@ pub(super) async fn delete(vhost: &str) -> Result<()> {
         Some(api) => call(&api, Method::DELETE, &format!("api/vhosts/{vhost}"), json!({})).await,
         None => rabbitmqctl(&["delete_vhost", vhost]).await,
     }
+}
+
+/// Deletes a user, who may be gone already.
+pub(super) async fn delete_user(user: &str) -> Result<()> {
+    let Some(api) = environment::optional_url(MANAGEMENT)? else {
+        return rabbitmqctl(&["delete_user", user]).await;
+    };
+    let answer = Client::new().delete(api.join(&format!("api/users/{user}"))?).send().await?;
+    if !answer.status().is_success() && answer.status() != StatusCode::NOT_FOUND {
+        bail!("{MANAGEMENT} answers {} to the deletion of {user}", answer.status())
+    }
+    Ok(())
 }
 
 async fn call(api: &Url, method: Method, path: &str, body: Value) -> Result<()> {

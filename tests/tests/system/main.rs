@@ -1,7 +1,8 @@
 //! The whole system over real parts, which are cut, paused and killed. Hostile requests are in `hostile`.
 
-mod encrypted;
+mod amqp10;
 mod bridges;
+mod encrypted;
 mod kills;
 mod mail;
 mod memory;
@@ -10,4 +11,6 @@ mod parts;
 mod pictures;
 mod poison;
 mod profile;
+mod topology;
+mod trust;
 mod twice;
