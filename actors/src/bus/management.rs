@@ -17,13 +17,17 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum ManagementError {
     /// `broker.management_url` is not set.
-    #[error("broker.management_url is not set: name the management plugin's address, such as http://user:password@host:15672")]
+    #[error(
+        "broker.management_url is not set: name the management plugin's address, such as http://user:password@host:15672"
+    )]
     Missing,
     /// It is no address.
     #[error("broker.management_url is no address: write http://user:password@host:15672")]
     Address,
     /// It cannot be reached or does not answer in time.
-    #[error("the management API cannot be reached: look at broker.management_url, and whether the plugin is enabled")]
+    #[error(
+        "the management API cannot be reached: look at broker.management_url, and whether the plugin is enabled"
+    )]
     Unreachable(#[source] reqwest::Error),
     /// It refused.
     #[error("the management API answered {status} to {path}: {reason}")]
@@ -57,7 +61,9 @@ impl Management {
         let mut base = Url::parse(url.expose_secret()).map_err(|_| ManagementError::Address)?;
         let (user, password) = (decoded(base.username()), decoded(base.password().unwrap_or_default()));
         // The address is shown in errors; its secret is not.
-        base.set_username("").and_then(|()| base.set_password(None)).map_err(|()| ManagementError::Address)?;
+        base.set_username("")
+            .and_then(|()| base.set_password(None))
+            .map_err(|()| ManagementError::Address)?;
         let client = Client::builder().timeout(LIMIT).build().map_err(ManagementError::Unreachable)?;
         let amqp: lapin::uri::AMQPUri =
             config.url.expose_secret().parse().map_err(|_| ManagementError::Address)?;
@@ -81,6 +87,20 @@ impl Management {
         }
     }
 
+    /// Reads the list `/api/{parts...}`, of each entry only `columns` (dots lead into nested ones).
+    ///
+    /// # Errors
+    /// As `get`.
+    pub async fn list<T: DeserializeOwned>(
+        &self,
+        parts: &[&str],
+        columns: &[&str],
+    ) -> Result<Vec<T>, ManagementError> {
+        let query = format!("columns={}", columns.join(","));
+        let answer = self.ask_with(Method::GET, parts, Some(&query), None).await?;
+        answer.json().await.map_err(ManagementError::Unreachable)
+    }
+
     /// Makes or replaces `/api/{parts...}`.
     ///
     /// # Errors
@@ -93,7 +113,11 @@ impl Management {
     ///
     /// # Errors
     /// As `get`.
-    pub async fn post<T: DeserializeOwned>(&self, parts: &[&str], body: &Value) -> Result<T, ManagementError> {
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        parts: &[&str],
+        body: &Value,
+    ) -> Result<T, ManagementError> {
         let answer = self.ask(Method::POST, parts, Some(body)).await?;
         answer.json().await.map_err(ManagementError::Unreachable)
     }
@@ -104,18 +128,30 @@ impl Management {
         parts: &[&str],
         body: Option<&Value>,
     ) -> Result<reqwest::Response, ManagementError> {
+        self.ask_with(method, parts, None, body).await
+    }
+
+    async fn ask_with(
+        &self,
+        method: Method,
+        parts: &[&str],
+        query: Option<&str>,
+        body: Option<&Value>,
+    ) -> Result<reqwest::Response, ManagementError> {
         let mut url = self.base.clone();
         url.path_segments_mut()
             .map_err(|()| ManagementError::Address)?
             .pop_if_empty()
             .push("api")
             .extend(parts);
+        url.set_query(query);
         let mut request =
             self.client.request(method, url).basic_auth(&self.user, Some(self.password.expose_secret()));
         if let Some(body) = body {
             request = request.json(body);
         }
-        let answer = request.send().await.map_err(|error| ManagementError::Unreachable(error.without_url()))?;
+        let answer =
+            request.send().await.map_err(|error| ManagementError::Unreachable(error.without_url()))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);

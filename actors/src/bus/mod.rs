@@ -5,7 +5,7 @@ pub mod archiver;
 pub mod connection;
 pub mod consumer;
 pub mod delivery;
-mod envelope;
+pub(crate) mod envelope;
 pub mod handler;
 mod lane;
 pub mod management;

@@ -4,6 +4,7 @@ mod check;
 mod config;
 mod demo;
 mod migrate;
+mod queues;
 mod s3;
 mod serve;
 mod wiring;
@@ -47,6 +48,8 @@ enum Command {
         #[arg(long)]
         url: Option<url::Url>,
     },
+    /// What the operator sees and does: queues, dead letters, the outbox.
+    Queues(queues::Queues),
     /// Runs a small S3 server over a folder, for development and tests.
     S3 {
         /// Where it listens.
@@ -76,8 +79,8 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let config: Config = orrery_actors::config::load(arguments.config.as_deref())?;
     let command = arguments.command;
-    // `check` and `demo` speak to a person; their own lines are all that is to be read.
-    if !matches!(command, Command::Check { .. } | Command::Demo { .. }) {
+    // `check`, `demo` and `queues` speak to a person; their own lines are all that is to be read.
+    if !matches!(command, Command::Check { .. } | Command::Demo { .. } | Command::Queues(_)) {
         orrery_observability::start(&config.log)?;
     }
     match command {
@@ -86,6 +89,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Check { print } if print => check::print(&config),
         Command::Check { .. } => wiring::block_on(check::check(config)),
         Command::Demo { url } => wiring::block_on(demo::demo(config, url)),
+        Command::Queues(queues) => wiring::block_on(queues::run(config, queues)),
         Command::S3 { listen, root } => wiring::block_on(s3::serve(config, listen, root)),
     }
 }

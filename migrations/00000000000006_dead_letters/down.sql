@@ -1,0 +1,2 @@
+DROP INDEX bus.outbox_stuck;
+DROP INDEX bus.dead_letters_handler;

@@ -1,0 +1,174 @@
+//! The figures of every handler and of the outbox, put together from broker and database, and their tables.
+//! Where each comes from lives in `broker` and `store`.
+
+use std::fmt;
+
+use orrery_actors::{
+    bus::{
+        Bus, HandlerSpec,
+        management::{Management, ManagementError},
+    },
+    config::broker::Broker,
+    store::Pool,
+};
+use serde::Serialize;
+
+use crate::{
+    broker::{self, QueueFigures},
+    store,
+    table::{Align, Table, known},
+    text,
+};
+
+/// What there is to know of one handler; what is not known is `None`.
+#[derive(Debug, Clone, Serialize)]
+pub struct HandlerFigures {
+    /// Its name.
+    pub handler: &'static str,
+    /// Messages in its queues.
+    #[serde(flatten)]
+    pub queues: QueueFigures,
+    /// Dead letters in the table.
+    pub dead: Option<u64>,
+}
+
+/// What there is to know of the outbox.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OutboxFigures {
+    /// Rows that wait to be published.
+    pub pending: u64,
+    /// How long the oldest of them has waited.
+    pub oldest_pending_seconds: Option<f64>,
+    /// Rows that no queue is bound for.
+    pub unrouted: u64,
+    /// Rows that can never be published.
+    pub failed: u64,
+}
+
+/// Everything at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figures {
+    /// Every handler of the enabled services.
+    pub handlers: Vec<HandlerFigures>,
+    /// The outbox of all services.
+    pub outbox: Option<OutboxFigures>,
+    /// What is not known, or not as it should be, and why.
+    pub notes: Vec<String>,
+    /// Whether broker and database both answered.
+    pub complete: bool,
+}
+
+/// Looks at broker and database, again and again.
+pub struct Observer {
+    bus: Bus,
+    management: Result<Management, ManagementError>,
+    pool: Pool,
+    handlers: Vec<HandlerSpec>,
+    connection: Option<lapin::Connection>,
+}
+
+impl Observer {
+    /// An observer of the queues of `handlers`; nothing is opened yet.
+    pub fn new(config: &Broker, pool: Pool, handlers: Vec<HandlerSpec>) -> Self {
+        Self {
+            bus: Bus::new(config.clone()),
+            management: Management::new(config),
+            pool,
+            handlers,
+            connection: None,
+        }
+    }
+
+    /// What can be known now. That a part is away is no error but a note.
+    pub async fn look(&mut self) -> Figures {
+        let mut notes = Vec::new();
+        let queues = self.queues(&mut notes).await;
+        let stored = store::look(&self.pool).await;
+        let complete = queues.is_some() && stored.is_ok();
+        let (letters, outbox) = match stored {
+            Ok((letters, outbox)) => (Some(letters), Some(outbox)),
+            Err(error) => {
+                notes.push(format!("dead and outbox are not known: {error}, look at database.url"));
+                (None, None)
+            }
+        };
+        let mut queues = queues.unwrap_or_default().into_iter();
+        let handlers = self
+            .handlers
+            .iter()
+            .map(|spec| HandlerFigures {
+                handler: spec.name,
+                queues: queues.next().unwrap_or_default(),
+                dead: letters.as_ref().map(|letters| letters.get(spec.name).copied().unwrap_or_default()),
+            })
+            .collect();
+        Figures { handlers, outbox, notes, complete }
+    }
+
+    /// By the management API, or without it what a passive declare tells.
+    async fn queues(&mut self, notes: &mut Vec<String>) -> Option<Vec<QueueFigures>> {
+        let why = match &self.management {
+            Ok(management) => match broker::by_management(management, &self.handlers, notes).await {
+                Ok(figures) => return Some(figures),
+                Err(error) => error.to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        match broker::by_declare(&self.bus, &mut self.connection, &self.handlers, notes).await {
+            Ok(figures) => {
+                notes.push(format!("unacked and rates are not known: {why}"));
+                Some(figures)
+            }
+            Err(error) => {
+                notes.push(format!("queues are not known: {error}, look at broker.url; {why}"));
+                None
+            }
+        }
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NUMBERS: [&str; 9] =
+            ["READY", "UNACKED", "RETRY", "QUARANTINE", "UNARCHIVED", "DEAD", "CONSUMERS", "IN/S", "OUT/S"];
+        let mut columns = vec![("HANDLER", Align::Left)];
+        columns.extend(NUMBERS.map(|name| (name, Align::Right)));
+        let mut table = Table::new(&columns);
+        for HandlerFigures { handler, queues, dead } in &self.handlers {
+            let rate = |rate: Option<f64>| known(rate.map(|rate| format!("{rate:.1}")));
+            table.row([
+                (*handler).to_owned(),
+                known(queues.ready),
+                known(queues.unacked),
+                known(queues.retry),
+                known(queues.quarantine),
+                known(queues.unarchived),
+                known(*dead),
+                known(queues.consumers),
+                rate(queues.in_per_second),
+                rate(queues.out_per_second),
+            ]);
+        }
+        write!(f, "{table}")?;
+        let names = ["PENDING", "OLDEST", "UNROUTED", "FAILED"];
+        let mut columns = vec![("OUTBOX", Align::Left)];
+        columns.extend(names.map(|name| (name, Align::Right)));
+        let mut table = Table::new(&columns);
+        let outbox = self.outbox.as_ref();
+        table.row([
+            "all services".to_owned(),
+            known(outbox.map(|outbox| outbox.pending)),
+            known(outbox.and_then(|outbox| outbox.oldest_pending_seconds).map(text::age)),
+            known(outbox.map(|outbox| outbox.unrouted)),
+            known(outbox.map(|outbox| outbox.failed)),
+        ]);
+        write!(f, "\n{table}")?;
+        if !self.notes.is_empty() {
+            writeln!(f)?;
+        }
+        for note in &self.notes {
+            writeln!(f, "{}", text::safe(note))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,56 @@
+//! The figures that PostgreSQL has: dead letters of each handler, the outbox. Queries of the tables themselves live in `actors::store`.
+
+use std::collections::HashMap;
+
+use diesel::{
+    QueryableByName,
+    sql_types::{BigInt, Double, Nullable},
+};
+use diesel_async::RunQueryDsl;
+use orrery_actors::store::{
+    Pool, StoreError,
+    dead_letters::{Filter, read},
+};
+
+use crate::figures::OutboxFigures;
+
+#[derive(QueryableByName)]
+struct OutboxRow {
+    #[diesel(sql_type = BigInt)]
+    pending: i64,
+    #[diesel(sql_type = Nullable<Double>)]
+    oldest: Option<f64>,
+    #[diesel(sql_type = BigInt)]
+    unrouted: i64,
+    #[diesel(sql_type = BigInt)]
+    failed: i64,
+}
+
+/// Dead letters by handler, and the outbox.
+///
+/// # Errors
+/// When the database is away or refuses.
+pub async fn look(pool: &Pool) -> Result<(HashMap<String, u64>, OutboxFigures), StoreError> {
+    let mut connection = pool.get().await?;
+    let counts = read::counts(&mut connection, &Filter::default()).await?;
+    let letters = counts.into_iter().map(|count| (count.handler, unsigned(count.letters))).collect();
+    let row: OutboxRow = diesel::sql_query(
+        "SELECT (SELECT count(*) FROM bus.outbox WHERE status = 'pending') AS pending, \
+                (SELECT extract(epoch FROM now() - min(time))::float8 FROM bus.outbox WHERE status = 'pending') AS oldest, \
+                (SELECT count(*) FROM bus.outbox WHERE status = 'unrouted') AS unrouted, \
+                (SELECT count(*) FROM bus.outbox WHERE status = 'failed') AS failed",
+    )
+    .get_result(&mut connection)
+    .await?;
+    let outbox = OutboxFigures {
+        pending: unsigned(row.pending),
+        oldest_pending_seconds: row.oldest,
+        unrouted: unsigned(row.unrouted),
+        failed: unsigned(row.failed),
+    };
+    Ok((letters, outbox))
+}
+
+fn unsigned(count: i64) -> u64 {
+    u64::try_from(count).unwrap_or_default()
+}
