@@ -1,2 +1,1 @@
-DROP INDEX bus.outbox_stuck;
 DROP INDEX bus.dead_letters_handler;

@@ -86,7 +86,13 @@ fn summed(handler: &str, queues: &HashMap<&str, &Listed>, notes: &mut Vec<String
     let messages = |queue: &str| queues.get(queue).and_then(|queue| queue.messages);
     // A delay that was changed leaves its queue behind until it is empty: by the name, not by the configuration.
     let retry = queues.iter().filter(|(name, _)| is_retry(name, handler));
-    let rate = |details: &Option<Details>| details.as_ref().and_then(|details| details.rate);
+    if main.messages_ready.is_none() {
+        notes.push(format!("{handler} is new to the management plugin: look again in a few seconds"));
+    }
+    // The broker tells no rate of a queue where nothing has happened.
+    let rate = |details: &Option<Details>| {
+        main.messages_ready.map(|_| details.as_ref().and_then(|details| details.rate).unwrap_or_default())
+    };
     QueueFigures {
         ready: main.messages_ready,
         unacked: main.messages_unacknowledged,
@@ -94,9 +100,8 @@ fn summed(handler: &str, queues: &HashMap<&str, &Listed>, notes: &mut Vec<String
         quarantine: messages(&topology::quarantine(handler)),
         unarchived: messages(&topology::dead(handler)),
         consumers: main.consumers,
-        // The broker tells no rate of a queue where nothing has happened.
-        in_per_second: Some(rate(&main.message_stats.publish_details).unwrap_or_default()),
-        out_per_second: Some(rate(&main.message_stats.ack_details).unwrap_or_default()),
+        in_per_second: rate(&main.message_stats.publish_details),
+        out_per_second: rate(&main.message_stats.ack_details),
     }
 }
 

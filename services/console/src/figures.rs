@@ -32,9 +32,11 @@ pub struct HandlerFigures {
     pub dead: Option<u64>,
 }
 
-/// What there is to know of the outbox.
+/// The outbox of one producer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OutboxFigures {
+    /// Whose rows: a service's, or the operator's.
+    pub producer: String,
     /// Rows that wait to be published.
     pub pending: u64,
     /// How long the oldest of them has waited.
@@ -50,8 +52,8 @@ pub struct OutboxFigures {
 pub struct Figures {
     /// Every handler of the enabled services.
     pub handlers: Vec<HandlerFigures>,
-    /// The outbox of all services.
-    pub outbox: Option<OutboxFigures>,
+    /// The outbox, of every producer that has something in it.
+    pub outbox: Option<Vec<OutboxFigures>>,
     /// What is not known, or not as it should be, and why.
     pub notes: Vec<String>,
     /// Whether broker and database both answered.
@@ -150,19 +152,23 @@ impl fmt::Display for Figures {
             ]);
         }
         write!(f, "{table}")?;
-        let names = ["PENDING", "OLDEST", "UNROUTED", "FAILED"];
         let mut columns = vec![("OUTBOX", Align::Left)];
-        columns.extend(names.map(|name| (name, Align::Right)));
+        columns.extend(["PENDING", "OLDEST", "UNROUTED", "FAILED"].map(|name| (name, Align::Right)));
         let mut table = Table::new(&columns);
-        let outbox = self.outbox.as_ref();
-        table.row([
-            "all services".to_owned(),
-            known(outbox.map(|outbox| outbox.pending)),
-            known(outbox.and_then(|outbox| outbox.oldest_pending_seconds).map(text::age)),
-            known(outbox.map(|outbox| outbox.unrouted)),
-            known(outbox.map(|outbox| outbox.failed)),
-        ]);
-        write!(f, "\n{table}")?;
+        for row in self.outbox.iter().flatten() {
+            table.row([
+                row.producer.clone(),
+                row.pending.to_string(),
+                known(row.oldest_pending_seconds.map(text::age)),
+                row.unrouted.to_string(),
+                row.failed.to_string(),
+            ]);
+        }
+        match &self.outbox {
+            Some(rows) if rows.is_empty() => writeln!(f, "\nnothing waits in the outbox")?,
+            Some(_) => write!(f, "\n{table}")?,
+            None => {}
+        }
         if !self.notes.is_empty() {
             writeln!(f)?;
         }

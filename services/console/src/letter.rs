@@ -50,7 +50,7 @@ impl<'a> View<'a> {
     /// For an operator's eyes: without the body, and without names unless `key` opens what is sealed.
     pub fn shown(letter: &'a Letter, key: Option<&Sealer>) -> Self {
         let mut view = Self::decoded(letter, key);
-        if key.is_none()
+        if (key.is_none() || view.still_sealed.is_some())
             && let Some(event) = &mut view.event
         {
             hide_names(event);
@@ -205,7 +205,8 @@ mod tests {
         let letter = mail();
         let view = View::shown(&letter, Some(&sealer(2)));
         assert!(view.still_sealed.is_some_and(|why| why.contains("key")));
-        assert!(view.event.unwrap()["data"]["to"].as_str().unwrap().starts_with("v1."));
+        let data = &view.event.unwrap()["data"];
+        assert!(data["to"].as_str().unwrap().starts_with("v1.") && data["username"] == HIDDEN);
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub const BUCKET: &str = "orrery";
 #[derive(Clone, Debug)]
 pub struct WorldBuilder {
     settings: BTreeMap<String, String>,
+    unset: Vec<String>,
     captures: bool,
     migrates: bool,
     panics_allowed: bool,
@@ -33,7 +34,13 @@ pub struct WorldBuilder {
 
 impl Default for WorldBuilder {
     fn default() -> Self {
-        Self { settings: BTreeMap::new(), captures: false, migrates: true, panics_allowed: false }
+        Self {
+            settings: BTreeMap::new(),
+            unset: Vec::new(),
+            captures: false,
+            migrates: true,
+            panics_allowed: false,
+        }
     }
 }
 
@@ -42,6 +49,13 @@ impl WorldBuilder {
     #[must_use]
     pub fn env(mut self, key: &str, value: &str) -> Self {
         self.settings.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Takes a variable away that the world sets itself.
+    #[must_use]
+    pub fn without(mut self, key: &str) -> Self {
+        self.unset.push(key.to_owned());
         self
     }
 
@@ -101,6 +115,7 @@ impl WorldBuilder {
         settings.extend(keys(&secrets));
         settings.extend(services(&proxies, &gateway, &autha, folder.path(), self.captures)?);
         settings.extend(self.settings);
+        settings.retain(|key, _| !self.unset.contains(key));
         let site = Arc::new(Site {
             binary,
             folder: folder.path().to_owned(),

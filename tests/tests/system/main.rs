@@ -2,6 +2,7 @@
 
 mod kills;
 mod mail;
+mod operator;
 mod outages;
 mod parts;
 mod pictures;

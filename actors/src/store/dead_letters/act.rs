@@ -9,8 +9,11 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::filter::{CHOSEN, Filter, bound};
-use crate::{bus::envelope, store::StoreError};
+use super::{
+    BOOKKEEPING,
+    filter::{CHOSEN, Filter, bound},
+};
+use crate::store::StoreError;
 
 /// Whose rows of the outbox a redrive writes; any relay publishes them.
 const PRODUCER: &str = "operator";
@@ -66,7 +69,7 @@ pub async fn redrive(
         .bind::<BigInt, _>(limit)
         .bind::<Text, _>(PRODUCER)
         .bind::<Double, _>(lifetime.as_secs_f64())
-        .bind::<Array<Text>, _>(envelope::OURS);
+        .bind::<Array<Text>, _>(BOOKKEEPING);
     let gone: Vec<Gone> = query.load(connection).await?;
     Ok(gone.into_iter().map(|letter| letter.id).collect())
 }

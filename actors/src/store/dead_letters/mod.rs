@@ -11,7 +11,11 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{StoreError, schema::dead_letters};
+use crate::bus::envelope;
 pub use filter::Filter;
+
+/// The headers that tell of the failure and are not the message's own.
+pub const BOOKKEEPING: &[&str] = envelope::OURS;
 
 /// A message that failed for good.
 #[derive(Debug, Insertable)]

@@ -11,7 +11,7 @@ use anyhow::Context;
 use chrono::SecondsFormat;
 use clap::Args;
 use orrery_actors::store::dead_letters::{
-    Filter,
+    BOOKKEEPING, Filter,
     read::{self, Letter},
 };
 use orrery_console::{
@@ -96,7 +96,8 @@ fn page(letter: &Letter, view: &View<'_>, reveal: bool) -> anyhow::Result<String
     field("event", &known(letter.event_id.as_ref()));
     field("body", &format!("{} bytes, {}", letter.body.len(), known(letter.content_type.as_ref())));
     lines.push("headers".to_owned());
-    for (name, value) in letter.headers.as_object().into_iter().flatten() {
+    let headers = letter.headers.as_object().into_iter().flatten();
+    for (name, value) in headers.filter(|(name, _)| !BOOKKEEPING.contains(&name.as_str())) {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         lines.push(format!("  {}: {}", safe(name), safe(&value)));
     }
