@@ -14,7 +14,7 @@ use tracing::{Instrument, info, warn};
 use uuid::Uuid;
 
 use super::{
-    Bus, BusError, Delivery, Handler, HandlerSpec, Outcome,
+    Bus, BusError, Delivery, Handler, HandlerSpec, MAX_MESSAGE_BYTES, Outcome,
     delivery::trace_of,
     envelope,
     handler::{Failure, PAUSE},
@@ -30,8 +30,6 @@ use crate::{
     supervise::backoff::Backoff,
 };
 
-/// The largest message that is decoded.
-const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// How long a claim lasts without being prolonged; what a killed process was at work on waits so long.
 const LEASE: Duration = Duration::from_secs(10);
 

@@ -12,6 +12,9 @@ pub mod management;
 pub mod relay;
 pub mod topology;
 
+/// The largest message: a larger one is neither published nor decoded.
+pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+
 pub use connection::{Bus, BusError};
 pub use delivery::Delivery;
 pub use handler::{Failure, Handler, HandlerSpec, Outcome};
