@@ -9,7 +9,7 @@ use orrery_actors::{
         management::{Management, ManagementError},
     },
     config::broker::Broker,
-    store::Pool,
+    store::{Pool, outbox::COUNTED},
 };
 use serde::Serialize;
 
@@ -32,7 +32,7 @@ pub struct HandlerFigures {
     pub dead: Option<u64>,
 }
 
-/// The outbox of one producer.
+/// The outbox of one producer; rows are counted up to `outbox::COUNTED`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OutboxFigures {
     /// Whose rows: a service's, or the operator's.
@@ -41,6 +41,8 @@ pub struct OutboxFigures {
     pub pending: u64,
     /// How long the oldest of them has waited.
     pub oldest_pending_seconds: Option<f64>,
+    /// Those of them that the broker refused to keep so far.
+    pub refused: u64,
     /// Rows that no queue is bound for.
     pub unrouted: u64,
     /// Rows that can never be published.
@@ -153,15 +155,17 @@ impl fmt::Display for Figures {
         }
         write!(f, "{table}")?;
         let mut columns = vec![("OUTBOX", Align::Left)];
-        columns.extend(["PENDING", "OLDEST", "UNROUTED", "FAILED"].map(|name| (name, Align::Right)));
+        columns
+            .extend(["PENDING", "OLDEST", "REFUSED", "UNROUTED", "FAILED"].map(|name| (name, Align::Right)));
         let mut table = Table::new(&columns);
         for row in self.outbox.iter().flatten() {
             table.row([
                 row.producer.clone(),
-                row.pending.to_string(),
+                counted(row.pending),
                 known(row.oldest_pending_seconds.map(text::age)),
-                row.unrouted.to_string(),
-                row.failed.to_string(),
+                counted(row.refused),
+                counted(row.unrouted),
+                counted(row.failed),
             ]);
         }
         match &self.outbox {
@@ -177,4 +181,10 @@ impl fmt::Display for Figures {
         }
         Ok(())
     }
+}
+
+/// Rows are not counted beyond a limit: there may be more.
+fn counted(rows: u64) -> String {
+    let more = u64::try_from(COUNTED).is_ok_and(|limit| rows >= limit);
+    format!("{rows}{}", if more { "+" } else { "" })
 }

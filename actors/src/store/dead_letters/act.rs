@@ -13,10 +13,7 @@ use super::{
     BOOKKEEPING,
     filter::{CHOSEN, Filter, bound},
 };
-use crate::store::StoreError;
-
-/// Whose rows of the outbox a redrive writes; any relay publishes them.
-const PRODUCER: &str = "operator";
+use crate::store::{StoreError, outbox::OPERATOR};
 
 #[derive(QueryableByName)]
 struct Gone {
@@ -36,7 +33,7 @@ fn gone() -> String {
 }
 
 /// Puts up to `limit` chosen letters after `after` back through the outbox, as they came and with a fresh count; returns their ids in
-/// order. A message says itself when it expires: that is set anew where it is a header.
+/// order.
 ///
 /// # Errors
 /// When the database refuses: all of them are letters still.
@@ -53,11 +50,7 @@ pub async fn redrive(
                                     content_type, headers, body) \
             SELECT gen_random_uuid(), $10, coalesce(source, ''), coalesce(type, ''), now(), \
                    now() + make_interval(secs => $11), '', handler, 'null'::jsonb, content_type, \
-                   (SELECT coalesce(jsonb_object_agg(key, CASE \
-                        WHEN lower(key) IN ('cloudevents_expirytime', 'cloudevents:expirytime') \
-                        THEN to_jsonb(to_char((now() + make_interval(secs => $11)) AT TIME ZONE 'UTC', \
-                                              'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')) \
-                        ELSE value END), '{{}}') \
+                   (SELECT coalesce(jsonb_object_agg(key, value), '{{}}') \
                     FROM jsonb_each(headers) WHERE key NOT LIKE 'x-%' AND key <> ALL($12)), \
                    body \
             FROM gone) \
@@ -67,7 +60,7 @@ pub async fn redrive(
     let query = bound(filter, sql)
         .bind::<Nullable<SqlUuid>, _>(after)
         .bind::<BigInt, _>(limit)
-        .bind::<Text, _>(PRODUCER)
+        .bind::<Text, _>(OPERATOR)
         .bind::<Double, _>(lifetime.as_secs_f64())
         .bind::<Array<Text>, _>(BOOKKEEPING);
     let gone: Vec<Gone> = query.load(connection).await?;
