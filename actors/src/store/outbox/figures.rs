@@ -47,7 +47,7 @@ pub async fn lag(connection: &mut AsyncPgConnection) -> Result<Vec<Lag>, StoreEr
     let producers: Vec<_> = Service::ALL.iter().map(|service| service.name()).chain([OPERATOR]).collect();
     let counted = |condition: &str| {
         format!(
-            "(SELECT count(*) FROM (SELECT FROM bus.outbox WHERE producer = name AND {condition} LIMIT {COUNTED}) AS some)"
+            "(SELECT count(*) FROM (SELECT FROM bus.outbox WHERE producer = name AND {condition} LIMIT {COUNTED}) AS counted)"
         )
     };
     let oldest = |condition: &str, order: &str| {
