@@ -39,9 +39,15 @@ pub fn pretty(value: &impl Serialize) -> serde_json::Result<String> {
 }
 
 fn escaped(json: &str) -> String {
-    json.chars()
-        .map(|c| if is_unsafe(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() })
-        .collect()
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_unsafe(c) {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
 }
 
 /// How long ago, in its largest unit: `12 s`, `3 min`, `5 h`, `2 days`. Clocks differ: what is to come counts as now.
@@ -59,8 +65,8 @@ pub fn age(seconds: f64) -> String {
     format!("{:.0} {unit}", n.floor())
 }
 
-/// `1 letter`, `2 letters`, `12,345 letters`.
-pub fn count(n: u64, one: &str) -> String {
+/// `12,345`.
+pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
     let mut grouped = String::new();
     for (place, digit) in digits.chars().enumerate() {
@@ -69,7 +75,12 @@ pub fn count(n: u64, one: &str) -> String {
         }
         grouped.push(digit);
     }
-    format!("{grouped} {one}{}", if n == 1 { "" } else { "s" })
+    grouped
+}
+
+/// `1 letter`, `2 letters`, `12,345 letters`.
+pub fn count(n: u64, one: &str) -> String {
+    format!("{} {one}{}", grouped(n), if n == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]

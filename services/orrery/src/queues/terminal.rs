@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use orrery_console::text::count;
+use orrery_console::text::{count, grouped};
 
 /// How often progress is told where no terminal can show it in place.
 const EVERY: Duration = Duration::from_secs(5);
@@ -80,7 +80,7 @@ impl Progress {
             return;
         }
         self.told = Instant::now();
-        let line = format!("{} {done} of {}", self.what, count(self.total, "letter"));
+        let line = format!("{} {} of {}", self.what, grouped(done), count(self.total, "letter"));
         if self.in_place {
             self.shown = true;
             write!(std::io::stderr(), "\r{line}\u{1b}[K").ok();
