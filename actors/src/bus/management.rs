@@ -17,17 +17,13 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug, thiserror::Error)]
 pub enum ManagementError {
     /// `broker.management_url` is not set.
-    #[error(
-        "broker.management_url is not set: name the management plugin's address, such as http://user:password@host:15672"
-    )]
+    #[error("broker.management_url is not set: name the management plugin's address, such as http://user:password@host:15672")]
     Missing,
     /// It is no address.
     #[error("broker.management_url is no address: write http://user:password@host:15672")]
     Address,
     /// It cannot be reached or does not answer in time.
-    #[error(
-        "the management API cannot be reached: look at broker.management_url, and whether the plugin is enabled"
-    )]
+    #[error("the management API cannot be reached: look at broker.management_url, and whether the plugin is enabled")]
     Unreachable(#[source] reqwest::Error),
     /// It refused.
     #[error("the management API answered {status} to {path}: {reason}")]
@@ -61,9 +57,7 @@ impl Management {
         let mut base = Url::parse(url.expose_secret()).map_err(|_| ManagementError::Address)?;
         let (user, password) = (decoded(base.username()), decoded(base.password().unwrap_or_default()));
         // The address is shown in errors; its secret is not.
-        base.set_username("")
-            .and_then(|()| base.set_password(None))
-            .map_err(|()| ManagementError::Address)?;
+        base.set_username("").and_then(|()| base.set_password(None)).map_err(|()| ManagementError::Address)?;
         let client = Client::builder().timeout(LIMIT).build().map_err(ManagementError::Unreachable)?;
         let amqp: lapin::uri::AMQPUri =
             config.url.expose_secret().parse().map_err(|_| ManagementError::Address)?;
@@ -99,11 +93,7 @@ impl Management {
     ///
     /// # Errors
     /// As `get`.
-    pub async fn post<T: DeserializeOwned>(
-        &self,
-        parts: &[&str],
-        body: &Value,
-    ) -> Result<T, ManagementError> {
+    pub async fn post<T: DeserializeOwned>(&self, parts: &[&str], body: &Value) -> Result<T, ManagementError> {
         let answer = self.ask(Method::POST, parts, Some(body)).await?;
         answer.json().await.map_err(ManagementError::Unreachable)
     }
@@ -125,8 +115,7 @@ impl Management {
         if let Some(body) = body {
             request = request.json(body);
         }
-        let answer =
-            request.send().await.map_err(|error| ManagementError::Unreachable(error.without_url()))?;
+        let answer = request.send().await.map_err(|error| ManagementError::Unreachable(error.without_url()))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);

@@ -59,9 +59,7 @@ impl Section for Broker {
         }
         let management = self.management_url.as_ref().map(|url| Url::parse(url.expose_secret()));
         if management.is_some_and(|url| !url.is_ok_and(|url| matches!(url.scheme(), "http" | "https"))) {
-            faults.push(
-                "broker.management_url: is no address; write http://user:password@host:15672".to_owned(),
-            );
+            faults.push("broker.management_url: is no address; write http://user:password@host:15672".to_owned());
         }
         for (name, value) in [
             ("timeout", self.timeout),

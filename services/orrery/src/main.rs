@@ -3,6 +3,7 @@
 mod check;
 mod config;
 mod demo;
+mod events;
 mod migrate;
 mod s3;
 mod serve;
@@ -47,6 +48,9 @@ enum Command {
         #[arg(long)]
         url: Option<url::Url>,
     },
+    /// Events that no queue was bound for, that could not be published, or that are to be published again.
+    #[command(subcommand)]
+    Events(events::Events),
     /// Runs a small S3 server over a folder, for development and tests.
     S3 {
         /// Where it listens.
@@ -76,8 +80,8 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let config: Config = orrery_actors::config::load(arguments.config.as_deref())?;
     let command = arguments.command;
-    // `check` and `demo` speak to a person; their own lines are all that is to be read.
-    if !matches!(command, Command::Check { .. } | Command::Demo { .. }) {
+    // These speak to a person; their own lines are all that is to be read.
+    if !matches!(command, Command::Check { .. } | Command::Demo { .. } | Command::Events(_)) {
         orrery_observability::start(&config.log)?;
     }
     match command {
@@ -86,6 +90,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Check { print } if print => check::print(&config),
         Command::Check { .. } => wiring::block_on(check::check(config)),
         Command::Demo { url } => wiring::block_on(demo::demo(config, url)),
+        Command::Events(events) => wiring::block_on(events::run(config, events)),
         Command::S3 { listen, root } => wiring::block_on(s3::serve(config, listen, root)),
     }
 }
