@@ -1,3 +1,4 @@
+DROP INDEX bus.dead_letters_event, bus.dead_letters_archived;
 REVOKE DELETE ON bus.dead_letters FROM orrery_autha, orrery_maily, orrery_spinoza;
 REVOKE SELECT (id, status) ON bus.outbox FROM orrery_maily;
 DROP INDEX bus.outbox_pending, bus.outbox_refused, bus.outbox_suspects, bus.outbox_sent, bus.outbox_unrouted, bus.outbox_failed;

@@ -36,3 +36,5 @@ CREATE INDEX outbox_failed ON bus.outbox (producer, seq) WHERE status = 'failed'
 -- Whoever prunes its inbox asks which messages are still on their way, and which are dead letters.
 GRANT SELECT (id, status) ON bus.outbox TO orrery_maily;
 GRANT DELETE ON bus.dead_letters TO orrery_autha, orrery_maily, orrery_spinoza;
+CREATE INDEX dead_letters_event ON bus.dead_letters (event_id);
+CREATE INDEX dead_letters_archived ON bus.dead_letters (archived_at);

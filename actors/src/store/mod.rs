@@ -6,6 +6,7 @@ pub mod inbox;
 pub mod migrations;
 pub mod outbox;
 pub mod pool;
+pub mod pruner;
 mod schema;
 
 pub use pool::{Pool, StoreError};

@@ -1,6 +1,6 @@
 //! `orrery serve`: one process with the named services, from its first listener to the last flushed row.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc};
 
 use actix_rt::{Arbiter, System};
 use actix_web::{App, HttpServer, dev::ServerHandle, web};
@@ -10,7 +10,7 @@ use orrery_actors::{
     clock::Clock,
     objects::Objects,
     random::Random,
-    store::{Pool, migrations},
+    store::{Pool, migrations, pruner::Pruner},
     supervise::Supervisor,
     web::{
         health::{Dependency, Health},
@@ -23,9 +23,6 @@ use tokio::{runtime::Runtime, sync::watch};
 use tracing::{error, info, warn};
 
 use crate::{config::Config, wiring};
-
-/// How long sent rows of the outbox are kept.
-const KEEP_SENT: Duration = Duration::from_secs(24 * 3600);
 
 /// What the services of a process share.
 struct House {
@@ -110,6 +107,7 @@ impl House {
             }
         }
         self.archiver(&pools);
+        self.pruner(&pools);
         info!("started");
 
         tokio::select! {
@@ -187,7 +185,7 @@ impl House {
         });
         let parts = orrery_autha::Parts {
             event_lifetime: self.config.broker.event_lifetime,
-            keep_sent: KEEP_SENT,
+            keep_sent: self.config.retention.sent,
             master: self.config.keys.master().map_err(anyhow::Error::msg)?,
             mail: self.config.keys.mail().map_err(anyhow::Error::msg)?,
             keys: self.keys.clone(),
@@ -209,7 +207,7 @@ impl House {
         let parts = orrery_spinoza::Parts {
             config: self.config.spinoza.clone(),
             event_lifetime: self.config.broker.event_lifetime,
-            keep_sent: KEEP_SENT,
+            keep_sent: self.config.retention.sent,
             pool: pool.clone(),
             bus: self.bus.clone(),
             objects: self.objects()?,
@@ -235,11 +233,7 @@ impl House {
 
     /// The dead letters of this process's handlers.
     fn archiver(&self, pools: &[(Service, Pool)]) {
-        let handlers: Arc<[&'static str]> = pools
-            .iter()
-            .flat_map(|(service, _)| wiring::handlers(&self.config, *service))
-            .map(|spec| spec.name)
-            .collect();
+        let handlers = self.handlers(pools);
         let Some((_, pool)) = pools.first().cloned() else { return };
         let (bus, clock, random) = (self.bus.clone(), self.clock.clone(), self.random.clone());
         let signal = self.supervisor.shutdown_signal();
@@ -254,6 +248,27 @@ impl House {
             }
             .run()
         });
+    }
+
+    /// What this process's handlers no longer need.
+    fn pruner(&self, pools: &[(Service, Pool)]) {
+        let handlers = self.handlers(pools);
+        let Some((_, pool)) = pools.first().cloned() else { return };
+        let (retention, signal) = (self.config.retention.clone(), self.supervisor.shutdown_signal());
+        self.supervisor.start("pruner", move || {
+            Pruner {
+                pool: pool.clone(),
+                handlers: handlers.to_vec(),
+                retention: retention.clone(),
+                shutdown: signal.clone(),
+            }
+            .run()
+        });
+    }
+
+    fn handlers(&self, pools: &[(Service, Pool)]) -> Arc<[&'static str]> {
+        let specs = pools.iter().flat_map(|(service, _)| wiring::handlers(&self.config, *service));
+        specs.map(|spec| spec.name).collect()
     }
 
     fn listen(&self, servers: &mut Vec<ServerHandle>, server: actix_web::dev::Server, name: &'static str) {

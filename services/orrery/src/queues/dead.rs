@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use orrery_actors::{
+    config::duration,
     seal::Sealer,
     store::dead_letters::{Filter, read, read::Summary},
 };
@@ -64,10 +65,10 @@ pub struct Choice {
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     /// Failed longer ago, such as 24h.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     older_than: Option<Duration>,
     /// Failed since, such as 15min.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     newer_than: Option<Duration>,
 }
 

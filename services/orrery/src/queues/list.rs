@@ -25,7 +25,7 @@ pub struct Watch {
 }
 
 fn pause(text: &str) -> Result<Duration, String> {
-    let pause = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let pause = orrery_actors::config::duration(text)?;
     if pause < Duration::from_millis(100) { Err("at least 100ms".to_owned()) } else { Ok(pause) }
 }
 
@@ -67,8 +67,7 @@ pub async fn watch(config: &Config, watch: &Watch, json: bool) -> anyhow::Result
             out(&text::json(&Tick { at, figures })?)?;
             continue;
         }
-        let every = humantime::format_duration(watch.every);
-        let block = format!("{at}, every {every}, Ctrl-C ends\n\n{figures}");
+        let block = format!("{at}, every {:?}, Ctrl-C ends\n\n{figures}", watch.every);
         if in_place {
             // Each line is cleared to its end and what is below the last one too, so that nothing flickers.
             let lines: Vec<_> = block.lines().map(|line| format!("{line}\u{1b}[K")).collect();
