@@ -1,10 +1,7 @@
-//! `orrery queues dead`: which letters are meant, and what is done with them. Export and the reading of one live in `export`.
-
-use std::time::Duration;
+//! `orrery queues dead`: lists, redrives and drops. Which letters are meant is said in `choice`; export and the showing of one live in `export`.
 
 use clap::{Args, Subcommand};
 use orrery_actors::{
-    config::duration,
     seal::Sealer,
     store::dead_letters::{Filter, read, read::Summary},
 };
@@ -18,7 +15,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    EXIT_CODES, End, export, handlers, pool,
+    EXIT_CODES, End,
+    choice::Choice,
+    export, handlers, pool,
     terminal::{Answer, Progress, ask, out, tell},
 };
 use crate::config::Config;
@@ -47,53 +46,6 @@ enum Command {
     /// Writes letters as JSON lines, with everything that is needed to look at them elsewhere. They stay where they are.
     #[command(after_help = EXIT_CODES)]
     Export(export::Export),
-}
-
-/// Which letters; all conditions must hold.
-#[derive(Args)]
-pub struct Choice {
-    /// These letters; several are separated by commas or spaces.
-    #[arg(long = "id", value_name = "ID", num_args = 1.., value_delimiter = ',')]
-    ids: Vec<Uuid>,
-    /// Of this handler, such as maily.email.
-    #[arg(long)]
-    handler: Option<String>,
-    /// Of this CloudEvents type, such as com.gravitalia.email.
-    #[arg(long = "type", value_name = "TYPE")]
-    ty: Option<String>,
-    /// With this text in the reason or its causes, in any case.
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-    /// Failed longer ago, such as 24h.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    older_than: Option<Duration>,
-    /// Failed since, such as 15min.
-    #[arg(long, value_name = "DURATION", value_parser = duration)]
-    newer_than: Option<Duration>,
-}
-
-impl Choice {
-    /// The same for the store.
-    pub fn filter(self) -> Filter {
-        Filter {
-            ids: (!self.ids.is_empty()).then_some(self.ids),
-            handler: self.handler,
-            ty: self.ty,
-            reason: self.reason,
-            older_than: self.older_than,
-            newer_than: self.newer_than,
-            until: None,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.ids.is_empty()
-            && self.handler.is_none()
-            && self.ty.is_none()
-            && self.reason.is_none()
-            && self.older_than.is_none()
-            && self.newer_than.is_none()
-    }
 }
 
 #[derive(Args)]

@@ -24,7 +24,8 @@ use uuid::Uuid;
 
 use super::{
     End,
-    dead::{Choice, sealer},
+    choice::Choice,
+    dead::sealer,
     pool,
     terminal::{Progress, out, tell},
 };

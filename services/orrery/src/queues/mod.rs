@@ -1,5 +1,6 @@
 //! `orrery queues`: the operator's hands. Arguments and exit codes; what is known and done lives in `orrery_console`.
 
+mod choice;
 mod dead;
 mod export;
 mod list;
