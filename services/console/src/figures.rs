@@ -96,6 +96,11 @@ impl Observer {
                 (None, None)
             }
         };
+        let known = |handler: &str| self.handlers.iter().any(|spec| spec.name == handler);
+        for (handler, letters) in letters.iter().flatten().filter(|(handler, _)| !known(handler)) {
+            let what = text::count(*letters, "dead letter");
+            notes.push(format!("there are {what} of {handler}, a handler that no enabled service has"));
+        }
         let mut queues = queues.unwrap_or_default().into_iter();
         let handlers = self
             .handlers

@@ -361,6 +361,20 @@ async fn pages_hold_every_letter_once_and_move_no_cursor() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_whose_handler_is_not_enabled_are_told_of_and_stay() -> Result<()> {
+    let world = World::builder().env("ORRERY_SERVICES", "gateway,autha").start().await?;
+    let sql = "INSERT INTO bus.dead_letters (id, handler, letter, reason, attempts, failed_at, headers, body) \
+               VALUES (gen_random_uuid(), 'maily.email', '1', 'refused', 1, now(), '{}', 'x')";
+    world.database().execute(sql).await?;
+    let table = queues(&world, &["list"]).await?;
+    ensure!(table.output.contains("1 dead letter of maily.email"), "{}", table.output);
+    let refused = queues(&world, &["dead", "redrive", "--all"]).await?;
+    code(&refused, 1)?;
+    ensure!(refused.output.contains("no enabled service has the handler maily.email"), "{}", refused.output);
+    letters(&world, 1).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn purge_empties_queues_of_ours_and_no_others() -> Result<()> {
     let world = World::start().await?;
     let channel = world.broker().channel().await?;
