@@ -14,6 +14,7 @@ use crate::broker::Broker;
 use crate::client::Client;
 use crate::database::Database;
 use crate::deadline::eventually;
+use crate::fresh;
 use crate::mail::Mail;
 use crate::ports::Port;
 use crate::process::{Finished, Process, read_log, tail};
@@ -113,13 +114,41 @@ impl World {
         settings: &[(&str, &str)],
         deadline: Duration,
     ) -> Result<Finished> {
-        let site = &self.site;
-        let log = site.new_log(arguments.first().copied().unwrap_or("orrery"));
-        let mut all = site.settings.clone();
-        all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        let mut process = Process::spawn(&site.binary, arguments, &all, &site.folder, &log)?;
+        let (mut process, log) = self.command(arguments, settings)?;
         let status = process.wait(deadline).await?;
         Ok(Finished { status, output: read_log(&log) })
+    }
+
+    /// The same for a command that is asked to name secrets: what it writes is not searched for them.
+    ///
+    /// # Errors
+    /// As [`World::run`].
+    pub async fn run_revealing(
+        &self,
+        arguments: &[&str],
+        settings: &[(&str, &str)],
+        deadline: Duration,
+    ) -> Result<Finished> {
+        let log = self.folder.path().join(format!("revealed-{}.log", fresh::uuid().simple()));
+        let status = self.start_command(arguments, settings, &log)?.wait(deadline).await?;
+        Ok(Finished { status, output: read_log(&log) })
+    }
+
+    /// Starts `orrery` with these arguments, and settings of its own over the world's, without waiting for its end; gives the file
+    /// that it writes to, too.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn command(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Result<(Process, PathBuf)> {
+        let log = self.site.new_log(arguments.first().copied().unwrap_or("orrery"));
+        Ok((self.start_command(arguments, settings, &log)?, log))
+    }
+
+    fn start_command(&self, arguments: &[&str], settings: &[(&str, &str)], log: &Path) -> Result<Process> {
+        let site = &self.site;
+        let mut all = site.settings.clone();
+        all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        Process::spawn(&site.binary, arguments, &all, &site.folder, log)
     }
 
     /// Runs `orrery migrate`, as [`World::start`] does by itself.

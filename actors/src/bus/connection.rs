@@ -19,7 +19,7 @@ use crate::config::broker::Broker;
 
 /// lapin keeps two buffers of 32 frames for each connection: at the usual 128 KiB a frame that is 8 MiB, at this size 1 MiB. Bodies
 /// are split into frames; headers are not, and ours are kept below it.
-const FRAME_MAX_BYTES: u32 = 16 * 1024;
+pub(super) const FRAME_MAX_BYTES: u32 = 16 * 1024;
 
 /// Why the bus did not do it.
 #[derive(Debug, thiserror::Error)]

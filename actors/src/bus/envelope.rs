@@ -21,6 +21,8 @@ pub const FAILED_AT: &str = "failed-at";
 pub const HANDLER: &str = "handler";
 /// The id of the dead letter, so that one delivered twice is kept once.
 pub const LETTER: &str = "letter";
+/// All of these: what a message does not have when it is tried anew.
+pub const OURS: &[&str] = &[ATTEMPT, REASON, CAUSES, FAILED_AT, HANDLER, LETTER];
 
 /// A header must fit into one frame, and an error of a library may be long.
 const MAX_TEXT_BYTES: usize = 500;

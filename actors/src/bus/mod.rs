@@ -8,7 +8,7 @@ mod claims;
 pub mod connection;
 pub mod consumer;
 pub mod delivery;
-mod envelope;
+pub(crate) mod envelope;
 pub mod footing;
 pub mod handler;
 mod lane;
@@ -18,10 +18,10 @@ pub mod relay;
 pub mod topology;
 pub mod trust;
 
+/// The largest message: a larger one is neither published nor decoded.
+pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+
 pub use connection::{Bus, BusError};
 pub use delivery::Delivery;
 pub use footing::Footing;
 pub use handler::{Failure, Handler, HandlerSpec, Once, Outcome};
-
-/// The largest message that is published or decoded.
-pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;

@@ -7,10 +7,14 @@ pub mod database;
 pub mod keys;
 pub mod listen;
 pub mod partner;
+pub mod retention;
 pub mod secret;
 pub mod storage;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use figment::{
     Figment,
@@ -59,6 +63,14 @@ pub fn load<T: DeserializeOwned + Section>(file: Option<&Path>) -> Result<T, Con
     let mut faults = Vec::new();
     config.validate(&mut faults);
     if faults.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(faults)) }
+}
+
+/// A duration as the configuration has it, `24h` or `7days`, for a command's argument.
+///
+/// # Errors
+/// When it is none.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    humantime_serde::re::humantime::parse_duration(text).map_err(|error| error.to_string())
 }
 
 /// Addresses hold passwords: they too may stand in files.

@@ -1,11 +1,16 @@
 //! The whole configuration: the sections of every service, put together. Each section validates itself.
 
+use std::time::Duration;
+
 use orrery_actors::config::{
-    Section, broker::Broker, database::Database, keys::Keys, listen::Internal, storage::Storage,
+    Section, broker::Broker, database::Database, keys::Keys, listen::Internal, retention::Retention,
+    storage::Storage,
 };
 use orrery_observability::Log;
 use orrery_schemas::services::Service;
 use serde::{Deserialize, Deserializer, Serialize, de::Error};
+
+use crate::wiring;
 
 /// All sections.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
@@ -17,6 +22,7 @@ pub struct Config {
     pub internal: Internal,
     pub database: Database,
     pub broker: Broker,
+    pub retention: Retention,
     pub storage: Storage,
     pub keys: Keys,
     pub gateway: orrery_gateway::config::Config,
@@ -56,6 +62,8 @@ impl Section for Config {
         self.internal.validate(faults);
         self.database.validate(faults);
         self.broker.validate(faults);
+        self.retention.validate(faults);
+        self.retention.validate_inbox(self.broker.event_lifetime, self.longest_retry(), faults);
         self.storage.validate(faults);
         self.keys.validate(faults);
         self.gateway.validate(faults);
@@ -69,6 +77,11 @@ impl Section for Config {
 }
 
 impl Config {
+    fn longest_retry(&self) -> Duration {
+        let specs = Service::ALL.into_iter().flat_map(|service| wiring::handlers(self, service));
+        specs.flat_map(|spec| spec.delays()).max().unwrap_or_default()
+    }
+
     /// Whether the configuration enables a service, here or in another process.
     pub fn enables(&self, service: Service) -> bool {
         self.services.0.contains(&service)

@@ -4,9 +4,11 @@ mod broker;
 mod check;
 mod config;
 mod demo;
+mod events;
 mod migrate;
 mod parts;
 mod quarantine;
+mod queues;
 mod s3;
 mod serve;
 mod wiring;
@@ -56,6 +58,11 @@ enum Command {
         /// The handler's name, such as maily.email.
         handler: String,
     },
+    /// Events that no queue was bound for, that could not be published, or that are to be published again.
+    #[command(subcommand)]
+    Events(events::Events),
+    /// What the operator sees and does: queues, dead letters, the outbox.
+    Queues(queues::Queues),
     /// Runs a small S3 server over a folder, for development and tests.
     S3 {
         /// Where it listens.
@@ -86,8 +93,12 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let file = arguments.config;
     let config: Config = orrery_actors::config::load(file.as_deref())?;
     let command = arguments.command;
-    // `check` and `demo` speak to a person; their own lines are all that is to be read.
-    if !matches!(command, Command::Check { .. } | Command::Demo { .. }) {
+    // These speak to a person; their own lines are all that is to be read.
+    let speaks = matches!(
+        command,
+        Command::Check { .. } | Command::Demo { .. } | Command::Events(_) | Command::Queues(_)
+    );
+    if !speaks {
         orrery_observability::start(&config.log)?;
     }
     match command {
@@ -97,6 +108,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Check { print } if print => check::print(&config),
         Command::Check { .. } => wiring::block_on(check::check(config)),
         Command::Demo { url } => wiring::block_on(demo::demo(config, url)),
+        Command::Events(events) => wiring::block_on(events::run(config, events)),
+        Command::Queues(queues) => wiring::block_on(queues::run(config, queues)),
         Command::S3 { listen, root } => wiring::block_on(s3::serve(config, listen, root)),
     }
 }

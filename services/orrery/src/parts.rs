@@ -1,7 +1,5 @@
 //! What each service is given, made from the configuration: the same for `serve` and for the process of a quarantine lane.
 
-use std::time::Duration;
-
 use orrery_actors::{
     bus::{Bus, Footing},
     clock::Clock,
@@ -13,9 +11,6 @@ use orrery_autha::KeySet;
 use tokio::runtime::Handle;
 
 use crate::config::Config;
-
-/// How long sent rows of the outbox are kept.
-const KEEP_SENT: Duration = Duration::from_secs(24 * 3600);
 
 /// What a service with that pool stands on.
 pub fn footing(bus: &Bus, pool: Pool, random: &Random) -> Footing {
@@ -31,7 +26,7 @@ pub fn autha(
 ) -> anyhow::Result<orrery_autha::Parts> {
     Ok(orrery_autha::Parts {
         event_lifetime: config.broker.event_lifetime,
-        keep_sent: KEEP_SENT,
+        keep_sent: config.retention.sent,
         uploaded_events: config.storage.uploaded_events,
         master: config.keys.master().map_err(anyhow::Error::msg)?,
         mail: config.keys.mail().map_err(anyhow::Error::msg)?,
@@ -48,7 +43,7 @@ pub fn spinoza(config: &Config, footing: Footing) -> anyhow::Result<orrery_spino
     Ok(orrery_spinoza::Parts {
         config: config.spinoza.clone(),
         event_lifetime: config.broker.event_lifetime,
-        keep_sent: KEEP_SENT,
+        keep_sent: config.retention.sent,
         objects: Objects::new(&config.storage)?,
         notifying_bucket: config.storage.notifying_bucket().map(str::to_owned),
         footing,

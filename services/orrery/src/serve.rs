@@ -13,7 +13,7 @@ use orrery_actors::{
     },
     objects::Objects,
     random::Random,
-    store::{Pool, migrations},
+    store::{Pool, migrations, pruner::Pruner},
     supervise::{ChildState, ChildStatus, Supervisor},
     web::{
         health::{Dependency, Health},
@@ -114,6 +114,7 @@ impl House {
             }
         }
         self.lanes(&pools);
+        self.pruner(&pools);
         info!("started");
 
         tokio::select! {
@@ -213,11 +214,7 @@ impl House {
 
     /// What stands behind this process's handlers: their dead letters, and the messages that ended a process.
     fn lanes(&self, pools: &[(Service, Pool)]) {
-        let handlers: Arc<[&'static str]> = pools
-            .iter()
-            .flat_map(|(service, _)| wiring::handlers(&self.config, *service))
-            .map(|spec| spec.name)
-            .collect();
+        let handlers = self.handlers(pools);
         let Some((_, pool)) = pools.first() else { return };
         let (footing, names) = (self.footing(pool), Arc::clone(&handlers));
         let signal = self.supervisor.shutdown_signal();
@@ -238,6 +235,27 @@ impl House {
             }
             .run()
         });
+    }
+
+    /// What this process's handlers no longer need.
+    fn pruner(&self, pools: &[(Service, Pool)]) {
+        let handlers = self.handlers(pools);
+        let Some((_, pool)) = pools.first().cloned() else { return };
+        let (retention, signal) = (self.config.retention.clone(), self.supervisor.shutdown_signal());
+        self.supervisor.start("pruner", move |_| {
+            Pruner {
+                pool: pool.clone(),
+                handlers: handlers.to_vec(),
+                retention: retention.clone(),
+                shutdown: signal.clone(),
+            }
+            .run()
+        });
+    }
+
+    fn handlers(&self, pools: &[(Service, Pool)]) -> Arc<[&'static str]> {
+        let specs = pools.iter().flat_map(|(service, _)| wiring::handlers(&self.config, *service));
+        specs.map(|spec| spec.name).collect()
     }
 
     fn listen(&self, servers: &mut Vec<ServerHandle>, server: actix_web::dev::Server, name: &'static str) {

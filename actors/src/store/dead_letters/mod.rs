@@ -1,4 +1,8 @@
-//! The table of dead letters. What moves them here lives in `bus::archiver`.
+//! The table of dead letters. What moves them here lives in `bus::archiver`; `read` and `act` are an operator's.
+
+pub mod act;
+pub mod filter;
+pub mod read;
 
 use chrono::{DateTime, Utc};
 use diesel::Insertable;
@@ -7,6 +11,11 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{StoreError, schema::dead_letters};
+use crate::bus::envelope;
+pub use filter::Filter;
+
+/// The headers that tell of the failure and are not the message's own.
+pub const BOOKKEEPING: &[&str] = envelope::OURS;
 
 /// A message that failed for good.
 #[derive(Debug, Insertable)]

@@ -1,0 +1,120 @@
+//! A lane of the relay: leases a batch, publishes it on a channel of its own, has it settled. While one lane's batch is
+//! being confirmed the next one leases, so that database and broker are both at work.
+
+use std::time::Instant;
+
+use lapin::Connection;
+use tokio::sync::{Mutex, watch};
+use uuid::Uuid;
+
+use super::{POLL, Relay, batch};
+use crate::{
+    bus::BusError,
+    store::outbox::{self, Place, Row},
+};
+
+/// Places of rows are given out in order and committed in any: one that is committed so many places late still counts as new.
+const REORDERED: i64 = 1000;
+/// A look at the whole index, dead entries and all, may take one part in so many of the time.
+const SWEEP_SHARE: u32 = 20;
+
+/// Where the next lease looks, for all lanes. Each goes on where the last one ended; every now and then one begins at the start, for rows
+/// that were given back or committed late.
+pub(super) struct Window {
+    after: i64,
+    newest: i64,
+    sweep_at: Instant,
+}
+
+impl Window {
+    pub fn new() -> Self {
+        Self { after: 0, newest: 0, sweep_at: Instant::now() }
+    }
+}
+
+impl Relay {
+    /// Works until shutdown or until `ending` says that another lane failed. The first lane looks by itself, the others when woken.
+    pub(super) async fn lane(
+        &self,
+        is_first: bool,
+        connection: &Connection,
+        window: &Mutex<Window>,
+        ending: &watch::Sender<bool>,
+    ) -> Result<(), BusError> {
+        let result = self.work(is_first, connection, window, ending.subscribe()).await;
+        if result.is_err() {
+            ending.send_replace(true);
+        }
+        result
+    }
+
+    async fn work(
+        &self,
+        is_first: bool,
+        connection: &Connection,
+        window: &Mutex<Window>,
+        mut ending: watch::Receiver<bool>,
+    ) -> Result<(), BusError> {
+        let mut shutdown = self.shutdown.clone();
+        let mut channel = self.bus.confirming(connection).await?;
+        while !*ending.borrow() {
+            // Asked before the look: what was committed before the shutdown is seen by it.
+            let is_last = shutdown.is_requested();
+            let token = self.random.uuid_v4();
+            let mut rows = self.lease(window, token).await?;
+            let more = outbox::may_have_more(&rows);
+            if more {
+                self.wake.wake();
+            }
+            if !rows.is_empty() {
+                let fates = batch::publish(&self.bus, &channel, &mut rows).await;
+                match self.write_down(token, &rows, fates).await? {
+                    None => {}
+                    // The broker closed the channel for one of the messages, which are suspects now.
+                    Some(_) if connection.status().connected() && !channel.status().connected() => {
+                        channel = self.bus.confirming(connection).await?;
+                    }
+                    Some(error) => return Err(error),
+                }
+            }
+            if is_last {
+                break;
+            }
+            if more {
+                continue;
+            }
+            tokio::select! {
+                () = self.wake.0.notified() => {}
+                () = tokio::time::sleep(POLL), if is_first => {
+                    if !connection.status().connected() {
+                        return Err(BusError::Cancelled("relay".to_owned()));
+                    }
+                }
+                () = shutdown.requested() => {}
+                _ = ending.changed() => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn lease(&self, window: &Mutex<Window>, token: Uuid) -> Result<Vec<Row>, BusError> {
+        // One look at a time: two would lock each other's rows and skip them.
+        let mut window = window.lock().await;
+        let mut connection = self.pool.get().await?;
+        let begun = Instant::now();
+        let sweeps = begun >= window.sweep_at;
+        if sweeps {
+            window.after = 0;
+            window.newest = outbox::last(&mut connection).await?;
+        }
+        let place = Place { after: window.after, recent: window.newest.saturating_sub(REORDERED) };
+        let rows =
+            outbox::lease(&mut connection, &self.producers(), token, self.lease_seconds(), place).await?;
+        let backlog = rows.iter().filter(|row| row.is_backlog).map(|row| row.seq).max();
+        window.after = backlog.unwrap_or(place.after.max(place.recent));
+        if sweeps {
+            window.sweep_at = Instant::now() + POLL.max(begun.elapsed() * SWEEP_SHARE);
+        }
+        Ok(rows)
+    }
+}

@@ -1,0 +1,121 @@
+//! What became of a batch is written down: rows are settled, or given back for another try.
+
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use super::{
+    Relay,
+    batch::{Blame, Fate, blame},
+};
+use crate::{
+    bus::BusError,
+    store::outbox::{self, Row, Settled},
+};
+
+/// A row on which the broker closed the channel or the connection so often, at last alone, can never be published.
+const MAX_SUSPICION: i16 = 5;
+
+/// The rows of a batch by what is written down of them.
+#[derive(Default)]
+struct Sorted {
+    sent: Vec<i64>,
+    unrouted: Vec<i64>,
+    refused: Vec<i64>,
+    again: Vec<i64>,
+    suspects: Vec<i64>,
+}
+
+impl Relay {
+    /// Writes down what became of the rows; returns what ended the batch early, if anything did.
+    pub(super) async fn write_down(
+        &self,
+        token: Uuid,
+        rows: &[Row],
+        fates: Vec<Fate>,
+    ) -> Result<Option<BusError>, BusError> {
+        // The error that tells most: a close for a message's sake stands before what followed from it.
+        let closed = fates.iter().filter_map(|fate| match fate {
+            Fate::Broken(error) => Some(error),
+            _ => None,
+        });
+        let closed = closed.max_by_key(|error| blame(error) != Blame::Nobody).cloned();
+        let is_suspicious = closed.as_ref().is_some_and(|error| blame(error) != Blame::Nobody);
+        let mut end = closed.map(BusError::Amqp);
+        let mut sorted = Sorted::default();
+        let mut connection = self.pool.get().await?;
+        for (row, fate) in rows.iter().zip(fates) {
+            match fate {
+                Fate::Sent => sorted.sent.push(row.seq),
+                Fate::Unrouted => {
+                    debug!(event = %row.id, ty = row.ty, "no queue is bound for it: kept until one is, or it expires");
+                    sorted.unrouted.push(row.seq);
+                }
+                Fate::Refused => {
+                    if row.attempts == 1 {
+                        warn!(event = %row.id, ty = row.ty, "the broker refused to keep it, tried again until it does");
+                    }
+                    sorted.refused.push(row.seq);
+                }
+                Fate::Failed(error) => {
+                    warn!(event = %row.id, ty = row.ty, error, "can never be published, kept as failed");
+                    outbox::settle(&mut connection, &[row.seq], Settled::Failed, Some(&error)).await?;
+                }
+                Fate::Broken(_) if is_suspicious => sorted.suspects.push(row.seq),
+                Fate::Broken(_) | Fate::Doubtful => sorted.again.push(row.seq),
+                Fate::Silent => {
+                    sorted.again.push(row.seq);
+                    end.get_or_insert(BusError::Timeout(self.bus.confirm_timeout()));
+                }
+            }
+        }
+        let why = end.as_ref().map(ToString::to_string).unwrap_or_default();
+        outbox::settle(&mut connection, &sorted.sent, Settled::Sent, None).await?;
+        outbox::settle(&mut connection, &sorted.unrouted, Settled::Unrouted, None).await?;
+        outbox::refuse(&mut connection, &sorted.refused, token, "the broker refused to keep it").await?;
+        outbox::suspect(&mut connection, &sorted.suspects, token, &why).await?;
+        outbox::release(&mut connection, &sorted.again, token, &why).await?;
+        debug!(
+            sent = sorted.sent.len(),
+            unrouted = sorted.unrouted.len(),
+            refused = sorted.refused.len(),
+            again = sorted.again.len(),
+            suspects = sorted.suspects.len(),
+            "relayed"
+        );
+        if end.is_some() {
+            let rows = sorted.again.len() + sorted.suspects.len();
+            warn!(rows, why, is_suspicious, "not confirmed, published again");
+        }
+        Ok(end)
+    }
+
+    /// The same for a row that was published alone: what the broker says of it is said of it.
+    pub(super) async fn write_down_suspect(
+        &self,
+        token: Uuid,
+        row: &Row,
+        fate: Fate,
+    ) -> Result<Option<BusError>, BusError> {
+        let Fate::Broken(error) = &fate else {
+            return self.write_down(token, std::slice::from_ref(row), vec![fate]).await;
+        };
+        let words = error.to_string();
+        match blame(error) {
+            Blame::Exchange => {
+                // Whoever declares it and binds a queue to it has the rows replayed, as with any other that is unrouted.
+                debug!(event = %row.id, ty = row.ty, error = words, "its exchange is missing: kept until it is there, or it expires");
+                let mut connection = self.pool.get().await?;
+                outbox::settle(&mut connection, &[row.seq], Settled::Unrouted, Some(&words)).await?;
+            }
+            Blame::Message if row.suspicion >= MAX_SUSPICION => {
+                warn!(event = %row.id, ty = row.ty, error = words, "can never be published, kept as failed");
+                let mut connection = self.pool.get().await?;
+                outbox::settle(&mut connection, &[row.seq], Settled::Failed, Some(&words)).await?;
+            }
+            Blame::Message | Blame::Unclear | Blame::Nobody => {
+                return self.write_down(token, std::slice::from_ref(row), vec![fate]).await;
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,344 @@
+//! What a relay asks of the outbox: leases, and what became of the rows. All times are the database's.
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    OptionalExtension, QueryableByName,
+    sql_types::{
+        Array, BigInt, Binary, Bool, Double, Int8, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz,
+        Uuid as SqlUuid,
+    },
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{bus::MAX_MESSAGE_BYTES, store::StoreError};
+
+/// Rows of one producer in a lease: the oldest, the newest, and those that the broker refused before.
+const OLDEST: usize = 160;
+const NEWEST: usize = 48;
+const REFUSED: usize = 48;
+/// Bytes of a lease, unless its first row alone has more.
+const LEASE_BYTES: u32 = 2 * 1024 * 1024;
+/// JSON as the database keeps it has at most six times the bytes that it has as text: a row above this is not even read.
+const READ_BYTES: usize = 8 * MAX_MESSAGE_BYTES;
+
+const COLUMNS: &str = "outbox.seq, id, source, type, subject, version, traceparent, time, expires_at, exchange, routing_key, attempts, \
+     suspicion, content_type, headers";
+
+/// A row to be published.
+#[derive(Debug, Clone, QueryableByName)]
+pub struct Row {
+    /// Its place.
+    #[diesel(sql_type = BigInt)]
+    pub seq: i64,
+    /// The CloudEvents id; of a message that is published again, the row's own.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    /// The CloudEvents source.
+    #[diesel(sql_type = Text)]
+    pub source: String,
+    /// The CloudEvents type.
+    #[diesel(sql_type = Text, column_name = "type")]
+    pub ty: String,
+    /// The CloudEvents subject.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub subject: Option<String>,
+    /// The version of the subject's row.
+    #[diesel(sql_type = Nullable<Int8>)]
+    pub version: Option<i64>,
+    /// The trace.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub traceparent: Option<String>,
+    /// When it happened.
+    #[diesel(sql_type = Timestamptz)]
+    pub time: DateTime<Utc>,
+    /// After this nobody wants it.
+    #[diesel(sql_type = Timestamptz)]
+    pub expires_at: DateTime<Utc>,
+    /// The exchange, empty for the default one.
+    #[diesel(sql_type = Text)]
+    pub exchange: String,
+    /// The routing key.
+    #[diesel(sql_type = Text)]
+    pub routing_key: String,
+    /// How often a publish of it was begun, this time included.
+    #[diesel(sql_type = Integer)]
+    pub attempts: i32,
+    /// How often the broker closed the channel or the connection on it.
+    #[diesel(sql_type = SmallInt)]
+    pub suspicion: i16,
+    /// The media type of `body`.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub content_type: Option<String>,
+    /// The headers of `body`, a JSON object.
+    #[diesel(sql_type = Nullable<Jsonb>)]
+    pub headers: Option<Value>,
+    /// Bytes of data or body as the database keeps them. Above `READ_BYTES` neither is read.
+    #[diesel(sql_type = BigInt)]
+    pub stored_bytes: i64,
+    /// The data; null where there is a body.
+    #[diesel(sql_type = Jsonb)]
+    pub data: Value,
+    /// A message that is published again, just as it was.
+    #[diesel(sql_type = Nullable<Binary>)]
+    pub body: Option<Vec<u8>>,
+    /// Whether it is one of the oldest, which the place of the next lease depends on.
+    #[diesel(sql_type = Bool)]
+    pub is_backlog: bool,
+}
+
+impl Row {
+    /// Whether it is so large that data and body were not read.
+    pub fn is_unread(&self) -> bool {
+        usize::try_from(self.stored_bytes).is_ok_and(|bytes| bytes > READ_BYTES)
+    }
+}
+
+/// Where a lease looks. What lies before is dead entries of the index, which every look would read again.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Place {
+    /// The oldest rows are looked for after this one.
+    pub after: i64,
+    /// Rows after this one are new.
+    pub recent: i64,
+}
+
+/// What became of a published row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// Confirmed by the broker.
+    Sent,
+    /// Returned: no queue is bound for it.
+    Unrouted,
+    /// It can never be published.
+    Failed,
+}
+
+impl Settled {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Unrouted => "unrouted",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+#[derive(QueryableByName)]
+struct Seq {
+    #[diesel(sql_type = BigInt)]
+    seq: i64,
+}
+
+/// The place of the newest row.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn last(connection: &mut AsyncPgConnection) -> Result<i64, StoreError> {
+    let row: Option<Seq> = diesel::sql_query("SELECT seq FROM bus.outbox ORDER BY seq DESC LIMIT 1")
+        .get_result(connection)
+        .await
+        .optional()?;
+    Ok(row.map_or(0, |row| row.seq))
+}
+
+/// Leases pending rows of `producers` for `lease_seconds`, by `seq`: some of the oldest, some of the newest (so that what happens now need
+/// not wait for a backlog), some of those refused before (so that they hold up nobody). Rows leased by another relay are skipped.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn lease(
+    connection: &mut AsyncPgConnection,
+    producers: &[&str],
+    token: Uuid,
+    lease_seconds: i32,
+    place: Place,
+) -> Result<Vec<Row>, StoreError> {
+    let slice = |is_backlog: bool, condition: &str, order: &str, limit: usize| {
+        format!(
+            "SELECT *, row_number() OVER () AS rank FROM (\
+                SELECT seq, pg_column_size(data) + coalesce(octet_length(body), 0) AS bytes, {is_backlog} AS is_backlog \
+                FROM bus.outbox WHERE producer = name AND status = 'pending' AND suspicion = 0 AND leased_until < now() \
+                  AND {condition} ORDER BY {order} LIMIT {limit} FOR UPDATE SKIP LOCKED) AS slice"
+        )
+    };
+    // The slices are of three indices and two ends: a list of producers or an OR in one look would sort the whole backlog.
+    let sql = format!(
+        "WITH slices AS MATERIALIZED (\
+            SELECT slices.* FROM unnest($3) AS producers(name) CROSS JOIN LATERAL ({} UNION ALL {} UNION ALL {}) AS slices), \
+         picked AS (SELECT seq, min(bytes) AS bytes, bool_or(is_backlog) AS is_backlog, min(rank) AS rank FROM slices GROUP BY seq), \
+         counted AS (SELECT *, sum(bytes) OVER (ORDER BY rank, seq) AS total FROM picked) \
+         UPDATE bus.outbox SET lease = $1, leased_until = now() + make_interval(secs => $2), attempts = attempts + 1 \
+         FROM counted WHERE outbox.seq = counted.seq AND (total <= {LEASE_BYTES} OR total = bytes) \
+         RETURNING {COLUMNS}, bytes::bigint AS stored_bytes, is_backlog, \
+            CASE WHEN bytes > {READ_BYTES} THEN 'null' ELSE data END AS data, \
+            CASE WHEN bytes > {READ_BYTES} THEN NULL ELSE body END AS body",
+        slice(true, "refusals = 0 AND seq > $4", "seq", OLDEST),
+        slice(false, "refusals = 0 AND seq > $5", "seq DESC", NEWEST),
+        slice(false, "refusals > 0", "leased_until", REFUSED),
+    );
+    let mut rows: Vec<Row> = diesel::sql_query(sql)
+        .bind::<SqlUuid, _>(token)
+        .bind::<Integer, _>(lease_seconds)
+        .bind::<Array<Text>, _>(producers)
+        .bind::<BigInt, _>(place.after)
+        .bind::<BigInt, _>(place.recent)
+        .load(connection)
+        .await?;
+    rows.sort_by_key(|row| row.seq);
+    Ok(rows)
+}
+
+/// Whether a lease was as full as one slice of it may be, so that the next one may find more.
+pub fn may_have_more(rows: &[Row]) -> bool {
+    let bytes: i64 = rows.iter().map(|row| row.stored_bytes).sum();
+    rows.len() >= NEWEST.min(REFUSED) || bytes >= i64::from(LEASE_BYTES) / 2
+}
+
+/// Leases one suspect, to be published alone.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn suspects(
+    connection: &mut AsyncPgConnection,
+    producers: &[&str],
+    token: Uuid,
+    lease_seconds: i32,
+) -> Result<Option<Row>, StoreError> {
+    let sql = format!(
+        "WITH picked AS MATERIALIZED (\
+            SELECT seq, pg_column_size(data) + coalesce(octet_length(body), 0) AS bytes FROM bus.outbox \
+            WHERE status = 'pending' AND suspicion > 0 AND producer = ANY($3) AND leased_until < now() \
+            ORDER BY leased_until LIMIT 1 FOR UPDATE SKIP LOCKED) \
+         UPDATE bus.outbox SET lease = $1, leased_until = now() + make_interval(secs => $2), attempts = attempts + 1 \
+         FROM picked WHERE outbox.seq = picked.seq \
+         RETURNING {COLUMNS}, bytes::bigint AS stored_bytes, false AS is_backlog, data, body"
+    );
+    Ok(diesel::sql_query(sql)
+        .bind::<SqlUuid, _>(token)
+        .bind::<Integer, _>(lease_seconds)
+        .bind::<Array<Text>, _>(producers)
+        .get_result(connection)
+        .await
+        .optional()?)
+}
+
+/// Marks rows as settled. A row that another relay settled meanwhile stays as it is.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn settle(
+    connection: &mut AsyncPgConnection,
+    rows: &[i64],
+    how: Settled,
+    error: Option<&str>,
+) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    diesel::sql_query(
+        "UPDATE bus.outbox SET status = $2, settled_at = now(), last_error = $3 \
+         WHERE seq = ANY($1) AND status = 'pending'",
+    )
+    .bind::<Array<BigInt>, _>(rows)
+    .bind::<Text, _>(how.name())
+    .bind::<Nullable<Text>, _>(error)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Gives leased rows back at once, with the error that kept them.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn release(
+    connection: &mut AsyncPgConnection,
+    rows: &[i64],
+    token: Uuid,
+    error: &str,
+) -> Result<(), StoreError> {
+    give_back(connection, rows, token, error, "leased_until = '-infinity'").await
+}
+
+/// Gives back rows that the broker refused to keep; each pauses longer with every refusal, 10 s at most.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn refuse(
+    connection: &mut AsyncPgConnection,
+    rows: &[i64],
+    token: Uuid,
+    error: &str,
+) -> Result<(), StoreError> {
+    let pause = "refusals = refusals + 1, \
+                 leased_until = now() + make_interval(secs => least(10, 0.25 * 2 ^ least(refusals, 10)))";
+    give_back(connection, rows, token, error, pause).await
+}
+
+/// Gives back rows on which the broker closed the channel or the connection: from now on each is published alone. The pauses as in `refuse`.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn suspect(
+    connection: &mut AsyncPgConnection,
+    rows: &[i64],
+    token: Uuid,
+    error: &str,
+) -> Result<(), StoreError> {
+    let pause = "suspicion = least(suspicion + 1, 1000), \
+                 leased_until = now() + make_interval(secs => least(10, 0.5 * 2 ^ least(suspicion, 10)))";
+    give_back(connection, rows, token, error, pause).await
+}
+
+async fn give_back(
+    connection: &mut AsyncPgConnection,
+    rows: &[i64],
+    token: Uuid,
+    error: &str,
+    change: &str,
+) -> Result<(), StoreError> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    diesel::sql_query(format!(
+        "UPDATE bus.outbox SET lease = NULL, {change}, last_error = $3 \
+         WHERE seq = ANY($1) AND lease = $2 AND status = 'pending'"
+    ))
+    .bind::<Array<BigInt>, _>(rows)
+    .bind::<SqlUuid, _>(token)
+    .bind::<Text, _>(error)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Removes up to `limit` rows that were sent longer than `keep_seconds` ago, and as many that no queue was bound for until they expired;
+/// returns how many.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn prune(
+    connection: &mut AsyncPgConnection,
+    keep_seconds: f64,
+    limit: i64,
+) -> Result<usize, StoreError> {
+    let sent = diesel::sql_query(
+        "DELETE FROM bus.outbox WHERE seq IN (SELECT seq FROM bus.outbox \
+         WHERE status = 'sent' AND settled_at < now() - make_interval(secs => $1) \
+         ORDER BY settled_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind::<Double, _>(keep_seconds)
+    .bind::<BigInt, _>(limit)
+    .execute(connection)
+    .await?;
+    let expired = diesel::sql_query(
+        "DELETE FROM bus.outbox WHERE seq IN (SELECT seq FROM bus.outbox \
+         WHERE status = 'unrouted' AND expires_at < now() LIMIT $1 FOR UPDATE SKIP LOCKED)",
+    )
+    .bind::<BigInt, _>(limit)
+    .execute(connection)
+    .await?;
+    Ok(sent + expired)
+}

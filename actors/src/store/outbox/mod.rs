@@ -1,0 +1,128 @@
+//! The outbox: what a transaction wants to be published, and what became of it. Publishing lives in `bus::relay`.
+//! Here rows are written; `lease` is what a relay asks, `review` what an operator asks, `figures` what both are told.
+
+mod figures;
+mod lease;
+mod review;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel::Insertable;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use orrery_schemas::{events::EventData, services::Service, trace::TraceParent};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{StoreError, schema::outbox};
+use crate::{bus::topology::EVENTS, clock::Clock, random::Random};
+
+pub use figures::{COUNTED, Lag, lag};
+pub use lease::{
+    Place, Row, Settled, last, lease, may_have_more, prune, refuse, release, settle, suspect, suspects,
+};
+pub use review::{Listed, Which, count, list, now, replay, replay_unrouted};
+
+/// The producer of what an operator has published again; every relay publishes it.
+pub const OPERATOR: &str = "operator";
+
+/// Writes rows for one service.
+#[derive(Clone)]
+pub struct Outbox {
+    producer: Service,
+    lifetime: Duration,
+    clock: Clock,
+    random: Random,
+}
+
+/// Where a message goes, and whom it concerns.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct About {
+    /// The internal id of the subject.
+    pub subject: Option<Uuid>,
+    /// The version of the subject's row after the change.
+    pub version: Option<i64>,
+    /// The trace that the change belongs to.
+    pub trace: Option<TraceParent>,
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = outbox)]
+struct NewRow<'a> {
+    id: Uuid,
+    producer: &'a str,
+    source: &'a str,
+    ty: &'a str,
+    subject: Option<String>,
+    version: Option<i64>,
+    traceparent: Option<String>,
+    time: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+    exchange: &'a str,
+    routing_key: &'a str,
+    data: Value,
+}
+
+impl Outbox {
+    /// Rows of `producer`, wanted for `lifetime`.
+    pub fn new(producer: Service, lifetime: Duration, clock: Clock, random: Random) -> Self {
+        Self { producer, lifetime, clock, random }
+    }
+
+    /// Writes an event for whoever subscribes. Wake the relay after the commit.
+    ///
+    /// # Errors
+    /// When the database refuses, or the data is no JSON.
+    pub async fn event<T: EventData>(
+        &self,
+        connection: &mut AsyncPgConnection,
+        data: &T,
+        about: About,
+    ) -> Result<Uuid, StoreError> {
+        self.insert(connection, EVENTS, T::TYPE, data, about).await
+    }
+
+    /// Writes a command for the handler that reads `queue`. Wake the relay after the commit.
+    ///
+    /// # Errors
+    /// As `event`.
+    pub async fn command<T: EventData>(
+        &self,
+        connection: &mut AsyncPgConnection,
+        queue: &str,
+        data: &T,
+        about: About,
+    ) -> Result<Uuid, StoreError> {
+        self.insert(connection, "", queue, data, about).await
+    }
+
+    async fn insert<T: EventData>(
+        &self,
+        connection: &mut AsyncPgConnection,
+        exchange: &str,
+        routing_key: &str,
+        data: &T,
+        about: About,
+    ) -> Result<Uuid, StoreError> {
+        let time = self.clock.now();
+        let id = self.random.uuid_v7(&self.clock);
+        let row = NewRow {
+            id,
+            producer: self.producer.name(),
+            source: self.producer.source(),
+            ty: T::TYPE,
+            subject: about.subject.map(|subject| subject.to_string()),
+            version: about.version,
+            traceparent: about.trace.map(|trace| trace.to_string()),
+            time,
+            expires_at: time + self.lifetime,
+            exchange,
+            routing_key,
+            data: serde_json::to_value(data).map_err(|error| {
+                StoreError::Query(diesel::result::Error::SerializationError(error.into()))
+            })?,
+        };
+        diesel::insert_into(outbox::table).values(row).execute(connection).await?;
+        Ok(id)
+    }
+}

@@ -1,0 +1,177 @@
+//! What an operator asks of the outbox: rows that wait for a decision, and rows to be published again.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel::{
+    QueryableByName,
+    sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::store::StoreError;
+
+/// As if it had never been tried.
+const AGAIN: &str = "status = 'pending', settled_at = NULL, attempts = 0, refusals = 0, suspicion = 0, last_error = NULL, \
+                     lease = NULL, leased_until = '-infinity'";
+
+/// Rows by what became of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// No queue was bound for them, and they have not expired.
+    Unrouted,
+    /// They could not be published.
+    Failed,
+    /// Sent within this time.
+    SentSince(Duration),
+}
+
+impl Which {
+    /// Its condition at the moment `$1`: what is published again afterwards is not met again.
+    fn condition(self) -> String {
+        match self {
+            Self::Unrouted => "status = 'unrouted' AND expires_at > $1 AND settled_at <= $1".to_owned(),
+            Self::Failed => "status = 'failed' AND settled_at <= $1".to_owned(),
+            Self::SentSince(since) => format!(
+                "status = 'sent' AND settled_at > $1 - make_interval(secs => {}) AND settled_at <= $1",
+                since.as_secs_f64()
+            ),
+        }
+    }
+}
+
+/// A row as an operator sees it: nothing of what it tells.
+#[derive(Debug, Clone, Serialize, QueryableByName)]
+pub struct Listed {
+    /// The CloudEvents id.
+    #[diesel(sql_type = SqlUuid)]
+    pub id: Uuid,
+    /// Who wrote it.
+    #[diesel(sql_type = Text)]
+    pub producer: String,
+    /// The CloudEvents type.
+    #[diesel(sql_type = Text, column_name = "type")]
+    #[serde(rename = "type")]
+    pub ty: String,
+    /// Where it goes.
+    #[diesel(sql_type = Text)]
+    pub routing_key: String,
+    /// When it happened.
+    #[diesel(sql_type = Timestamptz)]
+    pub time: DateTime<Utc>,
+    /// After this nobody wants it.
+    #[diesel(sql_type = Timestamptz)]
+    pub expires_at: DateTime<Utc>,
+    /// How often a publish of it was begun.
+    #[diesel(sql_type = Integer)]
+    pub attempts: i32,
+    /// What kept it.
+    #[diesel(sql_type = Nullable<Text>)]
+    pub last_error: Option<String>,
+}
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    value: i64,
+}
+
+#[derive(QueryableByName)]
+struct Moment {
+    #[diesel(sql_type = Timestamptz)]
+    value: DateTime<Utc>,
+}
+
+/// The database's time.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn now(connection: &mut AsyncPgConnection) -> Result<DateTime<Utc>, StoreError> {
+    let moment: Moment = diesel::sql_query("SELECT now() AS value").get_result(connection).await?;
+    Ok(moment.value)
+}
+
+/// Up to `limit` rows as they are at `moment`, of one type if one is named.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn list(
+    connection: &mut AsyncPgConnection,
+    which: Which,
+    ty: Option<&str>,
+    moment: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<Listed>, StoreError> {
+    Ok(diesel::sql_query(format!(
+        "SELECT id, producer, type, routing_key, time, expires_at, attempts, last_error FROM bus.outbox \
+         WHERE {} AND type = coalesce($2, type) ORDER BY settled_at LIMIT $3",
+        which.condition()
+    ))
+    .bind::<Timestamptz, _>(moment)
+    .bind::<Nullable<Text>, _>(ty)
+    .bind::<BigInt, _>(limit)
+    .load(connection)
+    .await?)
+}
+
+/// How many rows there are at `moment`.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn count(
+    connection: &mut AsyncPgConnection,
+    which: Which,
+    ty: Option<&str>,
+    moment: DateTime<Utc>,
+) -> Result<i64, StoreError> {
+    let count: Count = diesel::sql_query(format!(
+        "SELECT count(*) AS value FROM bus.outbox WHERE {} AND type = coalesce($2, type)",
+        which.condition()
+    ))
+    .bind::<Timestamptz, _>(moment)
+    .bind::<Nullable<Text>, _>(ty)
+    .get_result(connection)
+    .await?;
+    Ok(count.value)
+}
+
+/// Makes up to `limit` of the rows at `moment` pending again, with a fresh count; returns how many. A relay finds them within a second.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn replay(
+    connection: &mut AsyncPgConnection,
+    which: Which,
+    ty: Option<&str>,
+    moment: DateTime<Utc>,
+    limit: i64,
+) -> Result<usize, StoreError> {
+    Ok(diesel::sql_query(format!(
+        "UPDATE bus.outbox SET {AGAIN} WHERE seq IN (SELECT seq FROM bus.outbox \
+         WHERE {} AND type = coalesce($2, type) ORDER BY settled_at LIMIT $3 FOR UPDATE)",
+        which.condition()
+    ))
+    .bind::<Timestamptz, _>(moment)
+    .bind::<Nullable<Text>, _>(ty)
+    .bind::<BigInt, _>(limit)
+    .execute(connection)
+    .await?)
+}
+
+/// Makes unrouted rows pending again whose routing key is now bound; returns how many.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn replay_unrouted(
+    connection: &mut AsyncPgConnection,
+    routing_keys: &[String],
+) -> Result<usize, StoreError> {
+    Ok(diesel::sql_query(format!(
+        "UPDATE bus.outbox SET {AGAIN} WHERE status = 'unrouted' AND routing_key = ANY($1) AND expires_at > now()"
+    ))
+    .bind::<Array<Text>, _>(routing_keys)
+    .execute(connection)
+    .await?)
+}

@@ -1,0 +1,1 @@
+DROP INDEX bus.dead_letters_handler;

@@ -1,0 +1,226 @@
+//! The figures that the broker has: all of them by the management API (they lag 5 s), ready and consumers by passive declares (now).
+
+use std::collections::HashMap;
+
+use lapin::{Connection, ErrorKind, options::QueueDeclareOptions, types::FieldTable};
+use orrery_actors::bus::{
+    Bus, BusError, HandlerSpec,
+    management::{Management, ManagementError},
+    topology,
+};
+use serde::{Deserialize, Serialize};
+
+/// The messages in one handler's queues; what is not known is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct QueueFigures {
+    /// Messages that wait for the handler.
+    pub ready: Option<u64>,
+    /// Messages that it has in hand.
+    pub unacked: Option<u64>,
+    /// Messages in its retry queues.
+    pub retry: Option<u64>,
+    /// Messages in its quarantine lane.
+    pub quarantine: Option<u64>,
+    /// Dead letters that are not in the table yet.
+    pub unarchived: Option<u64>,
+    /// Consumers of its queue.
+    pub consumers: Option<u64>,
+    /// Messages that come in, a second.
+    pub in_per_second: Option<f64>,
+    /// Messages that are done with, a second.
+    pub out_per_second: Option<f64>,
+}
+
+/// What the management API says of one queue; of a new one it says little.
+#[derive(Debug, Deserialize)]
+struct Listed {
+    name: String,
+    messages: Option<u64>,
+    messages_ready: Option<u64>,
+    messages_unacknowledged: Option<u64>,
+    consumers: Option<u64>,
+    #[serde(default)]
+    message_stats: Stats,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Stats {
+    publish_details: Option<Details>,
+    ack_details: Option<Details>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Details {
+    rate: Option<f64>,
+}
+
+const COLUMNS: [&str; 7] = [
+    "name",
+    "messages",
+    "messages_ready",
+    "messages_unacknowledged",
+    "consumers",
+    "message_stats.publish_details.rate",
+    "message_stats.ack_details.rate",
+];
+
+/// The figures in the order of `handlers`; a queue that is missing is a note.
+///
+/// # Errors
+/// When the management API cannot be reached or refuses.
+pub async fn by_management(
+    management: &Management,
+    handlers: &[HandlerSpec],
+    notes: &mut Vec<String>,
+) -> Result<Vec<QueueFigures>, ManagementError> {
+    let listed: Vec<Listed> = management.list(&["queues", management.vhost()], &COLUMNS).await?;
+    let queues: HashMap<&str, &Listed> = listed.iter().map(|queue| (queue.name.as_str(), queue)).collect();
+    Ok(handlers.iter().map(|spec| summed(spec.name, &queues, notes)).collect())
+}
+
+fn summed(handler: &str, queues: &HashMap<&str, &Listed>, notes: &mut Vec<String>) -> QueueFigures {
+    let Some(main) = queues.get(handler) else {
+        notes.push(missing(handler));
+        return QueueFigures::default();
+    };
+    let messages = |queue: &str| queues.get(queue).and_then(|queue| queue.messages);
+    // A delay that was changed leaves its queue behind until it is empty: by the name, not by the configuration.
+    let retry = queues.iter().filter(|(name, _)| is_retry(name, handler));
+    if main.messages_ready.is_none() {
+        notes.push(format!("{handler} is new to the management plugin: look again in a few seconds"));
+    }
+    // The broker tells no rate of a queue where nothing has happened.
+    let rate = |details: &Option<Details>| {
+        main.messages_ready.map(|_| details.as_ref().and_then(|details| details.rate).unwrap_or_default())
+    };
+    QueueFigures {
+        ready: main.messages_ready,
+        unacked: main.messages_unacknowledged,
+        retry: retry.map(|(_, queue)| queue.messages).sum(),
+        quarantine: messages(&topology::quarantine(handler)),
+        unarchived: messages(&topology::dead(handler)),
+        consumers: main.consumers,
+        in_per_second: rate(&main.message_stats.publish_details),
+        out_per_second: rate(&main.message_stats.ack_details),
+    }
+}
+
+/// Whether `queue` is one of the handler's retry queues, of whatever delay.
+pub fn is_retry(queue: &str, handler: &str) -> bool {
+    queue
+        .strip_prefix(handler)
+        .and_then(|rest| rest.strip_prefix(".retry."))
+        .is_some_and(|delay| !delay.is_empty() && delay.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn missing(queue: &str) -> String {
+    format!("the queue {queue} is missing: run 'orrery migrate'")
+}
+
+/// What passive declares tell, in the order of `handlers`; a queue that is missing is a note. The connection is kept for the next time.
+///
+/// # Errors
+/// When the broker is away.
+pub async fn by_declare(
+    bus: &Bus,
+    connection: &mut Option<Connection>,
+    handlers: &[HandlerSpec],
+    notes: &mut Vec<String>,
+) -> Result<Vec<QueueFigures>, BusError> {
+    let open = match connection.take().filter(|connection| connection.status().connected()) {
+        Some(open) => open,
+        None => bus.connect("console").await?,
+    };
+    let mut figures = Vec::new();
+    for spec in handlers {
+        let Some((ready, consumers)) = depth(bus, &open, spec.name).await? else {
+            notes.push(missing(spec.name));
+            figures.push(QueueFigures::default());
+            continue;
+        };
+        let mut retry = Some(0);
+        for delay in spec.delays() {
+            let waiting = depth(bus, &open, &topology::retry(spec.name, delay)).await?;
+            retry = retry.zip(waiting).map(|(sum, (ready, _))| sum + ready);
+        }
+        let waiting =
+            async |queue: String| Ok::<_, BusError>(depth(bus, &open, &queue).await?.map(|(ready, _)| ready));
+        figures.push(QueueFigures {
+            ready: Some(ready),
+            retry,
+            quarantine: waiting(topology::quarantine(spec.name)).await?,
+            unarchived: waiting(topology::dead(spec.name)).await?,
+            consumers: Some(consumers),
+            ..QueueFigures::default()
+        });
+    }
+    *connection = Some(open);
+    Ok(figures)
+}
+
+/// Ready messages and consumers of a queue; `None` when it is not there.
+///
+/// # Errors
+/// When the broker is away or does not answer in time.
+pub async fn depth(bus: &Bus, connection: &Connection, queue: &str) -> Result<Option<(u64, u64)>, BusError> {
+    let ask = async {
+        // A queue that is missing costs the channel.
+        let channel = connection.create_channel().await?;
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let declared = channel.queue_declare(queue.into(), passive, FieldTable::default()).await;
+        if declared.is_ok() {
+            channel.close(200, "".into()).await?;
+        }
+        declared
+    };
+    let answer = tokio::time::timeout(bus.timeout(), ask).await;
+    match answer.map_err(|_| BusError::Timeout(bus.timeout()))? {
+        Ok(found) => Ok(Some((found.message_count().into(), found.consumer_count().into()))),
+        Err(error) if is_missing(&error) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_missing(error: &lapin::Error) -> bool {
+    const NOT_FOUND: u16 = 404;
+    matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == NOT_FOUND)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn retry_queues_of_every_delay_are_summed_and_neighbours_are_not() {
+        let listed: Vec<Listed> = serde_json::from_value(json!([
+            {"name": "a.b", "messages_ready": 3, "messages_unacknowledged": 1, "consumers": 2,
+             "message_stats": {"publish_details": {"rate": 1.5}}},
+            {"name": "a.b.retry.1000", "messages": 2},
+            {"name": "a.b.retry.900000", "messages": 5},
+            {"name": "a.b.retry.x", "messages": 100},
+            {"name": "a.b.c.retry.1000", "messages": 100},
+            {"name": "a.b.dead", "messages": 7},
+        ]))
+        .unwrap();
+        let queues = listed.iter().map(|queue| (queue.name.as_str(), queue)).collect();
+        let mut notes = Vec::new();
+        let figures = summed("a.b", &queues, &mut notes);
+        assert_eq!(
+            figures,
+            QueueFigures {
+                ready: Some(3),
+                unacked: Some(1),
+                retry: Some(7),
+                quarantine: None,
+                unarchived: Some(7),
+                consumers: Some(2),
+                in_per_second: Some(1.5),
+                out_per_second: Some(0.0),
+            }
+        );
+        assert_eq!(summed("a", &queues, &mut notes), QueueFigures::default());
+        assert_eq!(notes, [missing("a")]);
+    }
+}

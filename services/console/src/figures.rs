@@ -1,0 +1,195 @@
+//! The figures of every handler and of the outbox, put together from broker and database, and their tables.
+//! Where each comes from lives in `broker` and `store`.
+
+use std::fmt;
+
+use orrery_actors::{
+    bus::{
+        Bus, HandlerSpec,
+        management::{Management, ManagementError},
+    },
+    config::broker::Broker,
+    store::{Pool, outbox::COUNTED},
+};
+use serde::Serialize;
+
+use crate::{
+    broker::{self, QueueFigures},
+    store,
+    table::{Align, Table, known},
+    text,
+};
+
+/// What there is to know of one handler; what is not known is `None`.
+#[derive(Debug, Clone, Serialize)]
+pub struct HandlerFigures {
+    /// Its name.
+    pub handler: &'static str,
+    /// Messages in its queues.
+    #[serde(flatten)]
+    pub queues: QueueFigures,
+    /// Dead letters in the table.
+    pub dead: Option<u64>,
+}
+
+/// The outbox of one producer; rows are counted up to `outbox::COUNTED`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct OutboxFigures {
+    /// Whose rows: a service's, or the operator's.
+    pub producer: String,
+    /// Rows that wait to be published.
+    pub pending: u64,
+    /// How long the oldest of them has waited.
+    pub oldest_pending_seconds: Option<f64>,
+    /// Those of them that the broker refused to keep so far.
+    pub refused: u64,
+    /// Rows that no queue is bound for.
+    pub unrouted: u64,
+    /// Rows that can never be published.
+    pub failed: u64,
+}
+
+/// Everything at one moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figures {
+    /// Every handler of the enabled services.
+    pub handlers: Vec<HandlerFigures>,
+    /// The outbox, of every producer that has something in it.
+    pub outbox: Option<Vec<OutboxFigures>>,
+    /// What is not known, or not as it should be, and why.
+    pub notes: Vec<String>,
+    /// Whether broker and database both answered.
+    pub complete: bool,
+}
+
+/// Looks at broker and database, again and again.
+pub struct Observer {
+    bus: Bus,
+    management: Result<Management, ManagementError>,
+    pool: Pool,
+    handlers: Vec<HandlerSpec>,
+    connection: Option<lapin::Connection>,
+}
+
+impl Observer {
+    /// An observer of the queues of `handlers`; nothing is opened yet.
+    pub fn new(config: &Broker, pool: Pool, handlers: Vec<HandlerSpec>) -> Self {
+        Self {
+            bus: Bus::new(config.clone()),
+            management: Management::new(config),
+            pool,
+            handlers,
+            connection: None,
+        }
+    }
+
+    /// What can be known now. That a part is away is no error but a note.
+    pub async fn look(&mut self) -> Figures {
+        let mut notes = Vec::new();
+        let queues = self.queues(&mut notes).await;
+        let stored = store::look(&self.pool).await;
+        let complete = queues.is_some() && stored.is_ok();
+        let (letters, outbox) = match stored {
+            Ok((letters, outbox)) => (Some(letters), Some(outbox)),
+            Err(error) => {
+                notes.push(format!("dead and outbox are not known: {error}, look at database.url"));
+                (None, None)
+            }
+        };
+        let known = |handler: &str| self.handlers.iter().any(|spec| spec.name == handler);
+        for (handler, letters) in letters.iter().flatten().filter(|(handler, _)| !known(handler)) {
+            let what = text::count(*letters, "dead letter");
+            notes.push(format!("there are {what} of {handler}, a handler that no enabled service has"));
+        }
+        let mut queues = queues.unwrap_or_default().into_iter();
+        let handlers = self
+            .handlers
+            .iter()
+            .map(|spec| HandlerFigures {
+                handler: spec.name,
+                queues: queues.next().unwrap_or_default(),
+                dead: letters.as_ref().map(|letters| letters.get(spec.name).copied().unwrap_or_default()),
+            })
+            .collect();
+        Figures { handlers, outbox, notes, complete }
+    }
+
+    /// By the management API, or without it what a passive declare tells.
+    async fn queues(&mut self, notes: &mut Vec<String>) -> Option<Vec<QueueFigures>> {
+        let why = match &self.management {
+            Ok(management) => match broker::by_management(management, &self.handlers, notes).await {
+                Ok(figures) => return Some(figures),
+                Err(error) => error.to_string(),
+            },
+            Err(error) => error.to_string(),
+        };
+        match broker::by_declare(&self.bus, &mut self.connection, &self.handlers, notes).await {
+            Ok(figures) => {
+                notes.push(format!("unacked and rates are not known: {why}"));
+                Some(figures)
+            }
+            Err(error) => {
+                notes.push(format!("queues are not known: {error}, look at broker.url; {why}"));
+                None
+            }
+        }
+    }
+}
+
+impl fmt::Display for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const NUMBERS: [&str; 9] =
+            ["READY", "UNACKED", "RETRY", "QUARANTINE", "UNARCHIVED", "DEAD", "CONSUMERS", "IN/S", "OUT/S"];
+        let mut columns = vec![("HANDLER", Align::Left)];
+        columns.extend(NUMBERS.map(|name| (name, Align::Right)));
+        let mut table = Table::new(&columns);
+        for HandlerFigures { handler, queues, dead } in &self.handlers {
+            let rate = |rate: Option<f64>| known(rate.map(|rate| format!("{rate:.1}")));
+            table.row([
+                (*handler).to_owned(),
+                known(queues.ready),
+                known(queues.unacked),
+                known(queues.retry),
+                known(queues.quarantine),
+                known(queues.unarchived),
+                known(*dead),
+                known(queues.consumers),
+                rate(queues.in_per_second),
+                rate(queues.out_per_second),
+            ]);
+        }
+        write!(f, "{table}")?;
+        let mut columns = vec![("OUTBOX", Align::Left)];
+        columns
+            .extend(["PENDING", "OLDEST", "REFUSED", "UNROUTED", "FAILED"].map(|name| (name, Align::Right)));
+        let mut table = Table::new(&columns);
+        for row in self.outbox.iter().flatten() {
+            table.row([
+                row.producer.clone(),
+                counted(row.pending),
+                known(row.oldest_pending_seconds.map(text::age)),
+                counted(row.refused),
+                counted(row.unrouted),
+                counted(row.failed),
+            ]);
+        }
+        match &self.outbox {
+            Some(rows) if rows.is_empty() => writeln!(f, "\nnothing waits in the outbox")?,
+            Some(_) => write!(f, "\n{table}")?,
+            None => {}
+        }
+        if !self.notes.is_empty() {
+            writeln!(f)?;
+        }
+        for note in &self.notes {
+            writeln!(f, "{}", text::safe(note))?;
+        }
+        Ok(())
+    }
+}
+
+/// Rows are not counted beyond a limit: there may be more.
+fn counted(rows: u64) -> String {
+    let more = u64::try_from(COUNTED).is_ok_and(|limit| rows >= limit);
+    format!("{rows}{}", if more { "+" } else { "" })
+}

@@ -1,0 +1,226 @@
+//! One dead letter as its operator sees it: the event in it, sealed addresses opened only with the mail key, names only then too.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+use orrery_actors::{seal::Sealer, store::dead_letters::read::Letter};
+use orrery_schemas::{email::SendEmail, events::EventData};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// What stands in place of a name that is not shown.
+const HIDDEN: &str = "(hidden, --reveal shows it)";
+
+/// A letter to be shown or exported.
+#[derive(Debug, Serialize)]
+pub struct View<'a> {
+    /// The letter.
+    #[serde(flatten)]
+    pub letter: Fields<'a>,
+    /// The event in the JSON format of CloudEvents; `None` when the message is none.
+    pub event: Option<Value>,
+    /// Why the message is no event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_an_event: Option<String>,
+    /// Why something sealed could not be opened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub still_sealed: Option<String>,
+    /// The message's body as it came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_base64: Option<String>,
+}
+
+/// The columns of a letter.
+#[derive(Debug, Serialize)]
+pub struct Fields<'a> {
+    #[serde(flatten)]
+    summary: &'a orrery_actors::store::dead_letters::read::Summary,
+    source: Option<&'a str>,
+    event_id: Option<&'a str>,
+    causes: &'a [String],
+    archived_at: chrono::DateTime<chrono::Utc>,
+    content_type: Option<&'a str>,
+    headers: &'a Value,
+    size_bytes: usize,
+}
+
+impl<'a> View<'a> {
+    /// For an operator's eyes: without the body, and without names unless `key` opens what is sealed.
+    pub fn shown(letter: &'a Letter, key: Option<&Sealer>) -> Self {
+        let mut view = Self::decoded(letter, key);
+        if (key.is_none() || view.still_sealed.is_some())
+            && let Some(event) = &mut view.event
+        {
+            hide_names(event);
+        }
+        view
+    }
+
+    /// For another place: with everything that the message has. What is sealed stays so without `key`.
+    pub fn exported(letter: &'a Letter, key: Option<&Sealer>) -> Self {
+        Self { body_base64: Some(STANDARD.encode(&letter.body)), ..Self::decoded(letter, key) }
+    }
+
+    fn decoded(letter: &'a Letter, key: Option<&Sealer>) -> Self {
+        let decoded = cloudevents_amqp::decode(&properties(letter), &letter.body)
+            .map_err(|error| error.to_string())
+            .and_then(|event| serde_json::to_value(&event).map_err(|error| error.to_string()));
+        let (mut event, not_an_event) = match decoded {
+            Ok(event) => (Some(event), None),
+            Err(error) => (None, Some(error)),
+        };
+        let still_sealed = key.zip(event.as_mut()).and_then(|(key, event)| open(event, key));
+        let fields = Fields {
+            summary: &letter.summary,
+            source: letter.source.as_deref(),
+            event_id: letter.event_id.as_deref(),
+            causes: &letter.causes,
+            archived_at: letter.archived_at,
+            content_type: letter.content_type.as_deref(),
+            headers: &letter.headers,
+            size_bytes: letter.body.len(),
+        };
+        Self { letter: fields, event, not_an_event, still_sealed, body_base64: None }
+    }
+}
+
+/// The message's properties as far as they were kept.
+fn properties(letter: &Letter) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    for (name, value) in letter.headers.as_object().into_iter().flatten() {
+        let value = match value {
+            Value::String(text) => AMQPValue::LongString(text.as_str().into()),
+            Value::Bool(flag) => AMQPValue::Boolean(*flag),
+            Value::Number(n) => AMQPValue::LongLongInt(n.as_i64().unwrap_or_default()),
+            Value::Null | Value::Array(_) | Value::Object(_) => continue,
+        };
+        if let Ok(name) = ShortString::try_new(name.as_str()) {
+            headers.insert(name, value);
+        }
+    }
+    let properties = BasicProperties::default().with_headers(headers);
+    match letter.content_type.as_deref().map(ShortString::try_new) {
+        Some(Ok(content_type)) => properties.with_content_type(content_type),
+        _ => properties,
+    }
+}
+
+/// Opens the sealed texts of the data for the account that it names; returns why one could not be.
+fn open(event: &mut Value, key: &Sealer) -> Option<String> {
+    let data = event.get_mut("data").and_then(Value::as_object_mut)?;
+    let owner = data.get("account").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let mut fault = None;
+    for text in data.values_mut() {
+        let Some(sealed) = text.as_str().filter(|text| is_sealed(text)) else { continue };
+        match key.open(sealed, &owner) {
+            Ok(plain) => *text = json!(String::from_utf8_lossy(&plain)),
+            Err(error) => fault = Some(error.to_string()),
+        }
+    }
+    fault
+}
+
+fn is_sealed(text: &str) -> bool {
+    text.starts_with("v1.")
+}
+
+/// Takes out of a mail command whom it greets, and an address that somebody forgot to seal.
+fn hide_names(event: &mut Value) {
+    if event.get("type").and_then(Value::as_str) != Some(SendEmail::TYPE) {
+        return;
+    }
+    let Some(data) = event.get_mut("data").and_then(Value::as_object_mut) else { return };
+    for (field, value) in data {
+        let personal = match field.as_str() {
+            "username" => true,
+            "to" => !value.as_str().is_some_and(is_sealed),
+            _ => false,
+        };
+        if personal {
+            *value = json!(HIDDEN);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::DateTime;
+    use orrery_actors::{config::keys::KeyRing, store::dead_letters::read::Summary};
+    use orrery_schemas::email::SEAL_PURPOSE;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn sealer(key: u8) -> Sealer {
+        Sealer::new(&KeyRing::from_bytes([[key; 32]]), SEAL_PURPOSE).unwrap()
+    }
+
+    fn letter(headers: Value, body: &Value) -> Letter {
+        Letter {
+            summary: Summary {
+                id: Uuid::nil(),
+                handler: "maily.email".to_owned(),
+                ty: Some(SendEmail::TYPE.to_owned()),
+                reason: "550".to_owned(),
+                attempts: 1,
+                trace_id: None,
+                failed_at: DateTime::UNIX_EPOCH,
+                age_seconds: 1.0,
+            },
+            source: None,
+            event_id: None,
+            causes: Vec::new(),
+            archived_at: DateTime::UNIX_EPOCH,
+            content_type: Some("application/json".to_owned()),
+            headers,
+            body: body.to_string().into_bytes(),
+        }
+    }
+
+    fn mail() -> Letter {
+        let headers = json!({
+            "cloudEvents_specversion": "1.0", "cloudEvents_id": "1", "cloudEvents_source": "com.gravitalia.autha",
+            "cloudEvents_type": SendEmail::TYPE, "attempt": 1,
+        });
+        let to = sealer(1).seal(b"jane@people.example", "account-1").unwrap();
+        letter(headers, &json!({"account": "account-1", "to": to, "username": "Jane"}))
+    }
+
+    #[test]
+    fn names_and_addresses_are_shown_only_with_the_key() {
+        let letter = mail();
+        let shown = serde_json::to_string(&View::shown(&letter, None)).unwrap();
+        assert!(!shown.contains("Jane") && !shown.contains("jane@") && shown.contains("v1."), "{shown}");
+        let opened = serde_json::to_string(&View::shown(&letter, Some(&sealer(1)))).unwrap();
+        assert!(opened.contains("Jane") && opened.contains("jane@people.example"), "{opened}");
+        let exported = View::exported(&letter, None);
+        assert_eq!(STANDARD.decode(exported.body_base64.unwrap()).unwrap(), letter.body);
+        assert!(!exported.event.unwrap().to_string().contains("jane@"));
+    }
+
+    #[test]
+    fn a_wrong_key_leaves_it_sealed_and_says_so() {
+        let letter = mail();
+        let view = View::shown(&letter, Some(&sealer(2)));
+        assert!(view.still_sealed.is_some_and(|why| why.contains("key")));
+        let data = &view.event.unwrap()["data"];
+        assert!(data["to"].as_str().unwrap().starts_with("v1.") && data["username"] == HIDDEN);
+    }
+
+    #[test]
+    fn an_address_that_was_never_sealed_is_hidden_too() {
+        let mut letter = mail();
+        letter.body = br#"{"to": "jane@people.example"}"#.to_vec();
+        assert!(!serde_json::to_string(&View::shown(&letter, None)).unwrap().contains("jane@"));
+    }
+
+    #[test]
+    fn a_message_that_is_no_event_says_why() {
+        let letter = letter(json!({}), &json!({"to": "jane@people.example"}));
+        let view = View::shown(&letter, None);
+        assert!(view.event.is_none() && view.not_an_event.is_some());
+        assert!(!serde_json::to_string(&view).unwrap().contains("jane@"));
+    }
+}

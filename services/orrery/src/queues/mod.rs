@@ -1,0 +1,96 @@
+//! `orrery queues`: the operator's hands. Arguments and exit codes; what is known and done lives in `orrery_console`.
+
+mod choice;
+mod dead;
+mod export;
+mod list;
+mod purge;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use orrery_actors::{bus::HandlerSpec, store::Pool};
+use tokio::runtime::Handle;
+
+use crate::{config::Config, wiring};
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing matched.";
+
+/// What `orrery queues` is asked for.
+#[derive(Args)]
+#[command(after_help = EXIT_CODES)]
+pub struct Queues {
+    /// For programs: one line of JSON in place of a table.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows every handler's queues, its dead letters and the outbox.
+    #[command(after_help = EXIT_CODES)]
+    List,
+    /// Shows the same again and again, until Ctrl-C.
+    #[command(after_help = EXIT_CODES)]
+    Watch(list::Watch),
+    /// Lists dead letters, shows one, tries them again, drops or exports them.
+    #[command(after_help = EXIT_CODES)]
+    Dead(dead::Dead),
+    /// Throws away the messages that wait in a queue. Asks first.
+    #[command(after_help = EXIT_CODES)]
+    Purge(purge::Purge),
+}
+
+/// How a command ended, when it did not fail.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It did what it was asked for.
+    Done,
+    /// It did a part of it, and said why not all.
+    Part,
+    /// It was asked in a way that it cannot be.
+    Usage,
+    /// There was nothing to do it to.
+    Nothing,
+}
+
+impl From<End> for ExitCode {
+    fn from(end: End) -> Self {
+        match end {
+            End::Done => Self::SUCCESS,
+            End::Part => Self::FAILURE,
+            End::Usage => Self::from(2),
+            End::Nothing => Self::from(3),
+        }
+    }
+}
+
+/// Runs the command.
+pub async fn run(config: Config, queues: Queues) -> anyhow::Result<ExitCode> {
+    let json = queues.json;
+    let ended = match queues.command {
+        Command::List => list::list(&config, json).await,
+        Command::Watch(watch) => list::watch(&config, &watch, json).await,
+        Command::Dead(dead) => dead::run(&config, dead, json).await,
+        Command::Purge(purge) => purge::run(&config, &purge, json).await,
+    };
+    match ended {
+        Ok(end) => Ok(end.into()),
+        // A reader that has seen enough, such as head, is no fault.
+        Err(error) if terminal::is_closed(&error) => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(error),
+    }
+}
+
+/// The handlers of the enabled services.
+fn handlers(config: &Config) -> Vec<HandlerSpec> {
+    config.services.0.iter().flat_map(|service| wiring::handlers(config, *service)).collect()
+}
+
+/// One connection as the configured user: commands go one step after the other.
+fn pool(config: &Config) -> anyhow::Result<Pool> {
+    Ok(Pool::admin(&config.database, 1, Handle::current())?)
+}
