@@ -23,6 +23,7 @@ use crate::{environment, fresh, teardown};
 /// A virtual host of the test's own; dropping it deletes it with all its queues.
 pub struct Broker {
     url: Url,
+    management: Option<Url>,
     vhost: String,
     connection: Mutex<Option<Connection>>,
 }
@@ -70,12 +71,21 @@ impl Broker {
     /// # Errors
     /// `TEST_AMQP_URL` is missing, or the broker refuses.
     pub async fn create() -> Result<Self> {
-        let mut url = environment::url("TEST_AMQP_URL")?;
+        let (broker, management) = ("TEST_AMQP_URL", "TEST_AMQP_MANAGEMENT_URL");
+        Self::create_on(&environment::url(broker)?, environment::optional_url(management)?).await
+    }
+
+    /// The same on another broker, with the management API that goes with it.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub async fn create_on(broker: &Url, management: Option<Url>) -> Result<Self> {
+        let mut url = broker.clone();
         let vhost = format!("orrery-test-{}", fresh::uuid().simple());
         url.set_path(&vhost);
         // Built first: should the permissions be refused, its Drop deletes the host again.
-        let broker = Self { url, vhost, connection: Mutex::new(None) };
-        vhost::create(&broker.vhost, broker.url.username()).await?;
+        let broker = Self { url, management, vhost, connection: Mutex::new(None) };
+        vhost::create(broker.management.as_ref(), &broker.vhost, broker.url.username()).await?;
         Ok(broker)
     }
 
@@ -238,8 +248,10 @@ impl std::fmt::Debug for Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        let vhost = self.vhost.clone();
-        teardown::finish(&format!("virtual host {vhost}"), async move { vhost::delete(&vhost).await });
+        let (management, vhost) = (self.management.clone(), self.vhost.clone());
+        teardown::finish(&format!("virtual host {vhost}"), async move {
+            vhost::delete(management.as_ref(), &vhost).await
+        });
     }
 }
 
