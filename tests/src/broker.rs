@@ -25,6 +25,7 @@ use crate::{environment, fresh, teardown};
 /// A virtual host of the test's own; dropping it deletes it with all its queues.
 pub struct Broker {
     url: Url,
+    management: Option<Url>,
     vhost: String,
     connection: Mutex<Option<Connection>>,
     users: std::sync::Mutex<BTreeSet<String>>,
@@ -73,12 +74,22 @@ impl Broker {
     /// # Errors
     /// `TEST_AMQP_URL` is missing, or the broker refuses.
     pub async fn create() -> Result<Self> {
-        let mut url = environment::url("TEST_AMQP_URL")?;
+        let (broker, management) = ("TEST_AMQP_URL", "TEST_AMQP_MANAGEMENT_URL");
+        Self::create_on(&environment::url(broker)?, environment::optional_url(management)?).await
+    }
+
+    /// The same on another broker, with the management API that goes with it.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub async fn create_on(broker: &Url, management: Option<Url>) -> Result<Self> {
+        let mut url = broker.clone();
         let vhost = format!("orrery-test-{}", fresh::uuid().simple());
         url.set_path(&vhost);
         // Built first: should the permissions be refused, its Drop deletes the host again.
-        let broker = Self { url, vhost, connection: Mutex::new(None), users: std::sync::Mutex::default() };
-        vhost::create(&broker.vhost, broker.url.username()).await?;
+        let users = std::sync::Mutex::default();
+        let broker = Self { url, management, vhost, connection: Mutex::new(None), users };
+        vhost::create(broker.management.as_ref(), &broker.vhost, broker.url.username()).await?;
         Ok(broker)
     }
 
@@ -255,12 +266,12 @@ impl std::fmt::Debug for Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        let vhost = self.vhost.clone();
+        let (management, vhost) = (self.management.clone(), self.vhost.clone());
         let users = std::mem::take(&mut *self.users.lock().unwrap_or_else(PoisonError::into_inner));
         teardown::finish(&format!("virtual host {vhost}"), async move {
-            vhost::delete(&vhost).await?;
+            vhost::delete(management.as_ref(), &vhost).await?;
             for user in users {
-                vhost::delete_user(&user).await?;
+                vhost::delete_user(management.as_ref(), &user).await?;
             }
             Ok(())
         });

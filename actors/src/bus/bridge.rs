@@ -149,7 +149,10 @@ impl Bridge {
             let letter = self.footing.random.uuid_v7(&self.footing.clock);
             let now = self.footing.clock.now();
             let properties = envelope::dead(&fitting(&raw.properties), 1, handler, &failure, now, letter);
-            self.footing.bus.publish_to_queue(publish, &topology::dead(handler), properties, &raw.data).await?;
+            self.footing
+                .bus
+                .publish_to_queue(publish, &topology::dead(handler), properties, &raw.data)
+                .await?;
         }
         raw.acker.ack(BasicAckOptions::default()).await?;
         held.done();

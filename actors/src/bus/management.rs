@@ -66,7 +66,9 @@ impl Management {
         let mut base = Url::parse(url.expose_secret()).map_err(|_| ManagementError::Address)?;
         let (user, password) = (decoded(base.username()), decoded(base.password().unwrap_or_default()));
         // The address is shown in errors; its secret is not.
-        base.set_username("").and_then(|()| base.set_password(None)).map_err(|()| ManagementError::Address)?;
+        base.set_username("")
+            .and_then(|()| base.set_password(None))
+            .map_err(|()| ManagementError::Address)?;
         let mut client = Client::builder().timeout(LIMIT);
         if base.scheme() == "http" {
             // A system without certificate authorities is no obstacle then.

@@ -41,7 +41,10 @@ pub async fn migrate(config: &Config) -> anyhow::Result<Declared> {
     for spec in wiring::bridges(config) {
         let declared = bridge::declare(&bus, &spec, default_limit).await;
         if !declared.with_context(|| format!("the queue {}", spec.queue))? {
-            warn!(queue = spec.queue, "stands with arguments of its own, which is no harm: it is read as it is");
+            warn!(
+                queue = spec.queue,
+                "stands with arguments of its own, which is no harm: it is read as it is"
+            );
         }
     }
     match &management {
