@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long a claim lasts without being prolonged; what a killed process was at work on waits so long.
-const LEASE: Duration = Duration::from_secs(4);
+pub const LEASE: Duration = Duration::from_secs(4);
 /// How often what is held is prolonged: three times before a claim ends.
 const RENEWAL: Duration = Duration::from_secs(1);
 /// The most that share one statement.

@@ -14,7 +14,7 @@ use tracing::{Instrument, debug, info, warn};
 
 use super::{
     Bus, BusError, Delivery, Handler, HandlerSpec, MAX_MESSAGE_BYTES, Outcome,
-    claims::Claims,
+    claims::{self, Claims},
     delivery::trace_of,
     envelope,
     handler::{Failure, Once, PAUSE},
@@ -25,6 +25,9 @@ use crate::{
     random::Random,
     store::inbox::{Claim, Claimed, MessageKey},
 };
+
+/// How soon a message whose claim may end by itself is claimed again.
+const CLAIM_AGAIN: Duration = Duration::from_millis(500);
 
 /// What every delivery of a handler shares, in one life of its consumer.
 pub struct Lane {
@@ -117,7 +120,7 @@ impl Lane {
         };
         let claim = Claim { key, token: self.random.uuid_v4() };
         let delivery = Delivery::new(event, attempt, claim);
-        let outcome = match self.claim(delivery.claim()).await {
+        let outcome = match self.claim_when_free(delivery.claim(), raw.redelivered).await {
             Ok(Claimed::Ours) => {
                 in_flight.set_claim(Some(delivery.claim().clone()));
                 self.handle(&delivery).await
@@ -176,6 +179,19 @@ impl Lane {
                 "the handler took longer than {:?}",
                 self.spec.time_limit
             ))),
+        }
+    }
+
+    /// Claims a message; one that came back unanswered is held while its claim ends, since whoever had it may have died on it: handed back
+    /// it would be a new message, and the broker would forget how often it came back.
+    async fn claim_when_free(&self, claim: &Claim, redelivered: bool) -> Result<Claimed, Outcome> {
+        let began = Instant::now();
+        loop {
+            let claimed = self.claim(claim).await?;
+            if claimed != Claimed::Live || !redelivered || began.elapsed() > claims::LEASE + CLAIM_AGAIN {
+                return Ok(claimed);
+            }
+            tokio::time::sleep(CLAIM_AGAIN).await;
         }
     }
 
