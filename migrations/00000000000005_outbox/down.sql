@@ -9,5 +9,5 @@ ALTER TABLE bus.outbox RESET (
     autovacuum_vacuum_insert_threshold, autovacuum_analyze_scale_factor, autovacuum_analyze_threshold, autovacuum_vacuum_cost_delay
 );
 ALTER TABLE bus.outbox
-    DROP COLUMN content_type, DROP COLUMN headers, DROP COLUMN body, DROP COLUMN refusals, DROP COLUMN suspicion,
+    DROP COLUMN content_type, DROP COLUMN headers, DROP COLUMN body, DROP COLUMN refusals, DROP COLUMN suspicion, DROP COLUMN retry_at,
     ALTER COLUMN data SET STORAGE EXTENDED;

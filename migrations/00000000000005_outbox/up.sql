@@ -6,6 +6,8 @@ ALTER TABLE bus.outbox
     -- How often the broker refused to keep it, and how often it closed the channel or the connection on it.
     ADD COLUMN refusals     integer  NOT NULL DEFAULT 0,
     ADD COLUMN suspicion    smallint NOT NULL DEFAULT 0,
+    -- Not before this is such a row tried again.
+    ADD COLUMN retry_at     timestamptz,
     -- Not compressed, so that a lease can be bounded by bytes without reading them.
     ALTER COLUMN data SET STORAGE EXTERNAL,
     ALTER COLUMN body SET STORAGE EXTERNAL;
@@ -25,10 +27,10 @@ ALTER TABLE bus.outbox SET (
 
 DROP INDEX bus.outbox_pending;
 DROP INDEX bus.outbox_settled;
--- No column that a lease changes stands in these.
+-- No column that a lease changes (leased_until, lease, attempts) may stand in an index, or leases would touch every index.
 CREATE INDEX outbox_pending ON bus.outbox (producer, seq) WHERE status = 'pending' AND refusals = 0 AND suspicion = 0;
-CREATE INDEX outbox_refused ON bus.outbox (producer, leased_until) WHERE status = 'pending' AND refusals > 0 AND suspicion = 0;
-CREATE INDEX outbox_suspects ON bus.outbox (producer, leased_until) WHERE status = 'pending' AND suspicion > 0;
+CREATE INDEX outbox_refused ON bus.outbox (producer, retry_at) WHERE status = 'pending' AND refusals > 0 AND suspicion = 0;
+CREATE INDEX outbox_suspects ON bus.outbox (producer, retry_at) WHERE status = 'pending' AND suspicion > 0;
 CREATE INDEX outbox_sent ON bus.outbox (settled_at) WHERE status = 'sent';
 CREATE INDEX outbox_unrouted ON bus.outbox (producer, expires_at) WHERE status = 'unrouted';
 CREATE INDEX outbox_failed ON bus.outbox (producer, seq) WHERE status = 'failed';

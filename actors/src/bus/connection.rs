@@ -81,17 +81,22 @@ impl Bus {
     /// # Errors
     /// When the broker is away, refuses, or does not answer in time.
     pub async fn connect(&self, name: &str) -> Result<Connection, BusError> {
+        let connection = self.connect_aside(name).await?;
+        let status = connection.status().clone();
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), status);
+        Ok(connection)
+    }
+
+    /// The same for a connection that comes and goes, and whose end tells nothing of the broker's health.
+    pub(super) async fn connect_aside(&self, name: &str) -> Result<Connection, BusError> {
         let mut uri: AMQPUri = self.config.url.expose_secret().parse().map_err(BusError::Address)?;
         uri.query.heartbeat = Some(self.config.heartbeat_seconds);
         uri.query.frame_max = Some(FRAME_MAX_BYTES);
         let properties =
             ConnectionProperties::default().with_connection_name(format!("orrery-{name}").into());
-        let connection = tokio::time::timeout(self.config.timeout, Connection::connect_uri(uri, properties))
+        Ok(tokio::time::timeout(self.config.timeout, Connection::connect_uri(uri, properties))
             .await
-            .map_err(|_| BusError::Timeout(self.config.timeout))??;
-        let status = connection.status().clone();
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), status);
-        Ok(connection)
+            .map_err(|_| BusError::Timeout(self.config.timeout))??)
     }
 
     /// Whether every actor that opened a connection has it still.

@@ -28,7 +28,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 
 async fn pending(world: &World) -> Result<i64> {
     let waits = "SELECT count(*) FROM (SELECT FROM bus.outbox WHERE status = 'pending' \
-                 AND type = 'com.gravitalia.account.updated.v1' LIMIT 1) AS some";
+                 AND type = 'com.gravitalia.account.updated.v1' LIMIT 1) AS few";
     world.database().count(waits).await
 }
 

@@ -21,14 +21,13 @@ const SWEEP_SHARE: u32 = 20;
 /// Where the next lease looks, for all lanes. Each goes on where the last one ended; every now and then one begins at the start, for rows
 /// that were given back or committed late.
 pub(super) struct Window {
-    after: i64,
-    newest: i64,
+    place: Place,
     sweep_at: Instant,
 }
 
 impl Window {
     pub fn new() -> Self {
-        Self { after: 0, newest: 0, sweep_at: Instant::now() }
+        Self { place: Place::default(), sweep_at: Instant::now() }
     }
 }
 
@@ -101,20 +100,17 @@ impl Relay {
         // One look at a time: two would lock each other's rows and skip them.
         let mut window = window.lock().await;
         let mut connection = self.pool.get().await?;
-        let begun = Instant::now();
-        let sweeps = begun >= window.sweep_at;
-        if sweeps {
-            window.after = 0;
-            window.newest = outbox::last(&mut connection).await?;
-        }
-        let place = Place { after: window.after, recent: window.newest.saturating_sub(REORDERED) };
-        let rows =
-            outbox::lease(&mut connection, &self.producers(), token, self.lease_seconds(), place).await?;
-        let backlog = rows.iter().filter(|row| row.is_backlog).map(|row| row.seq).max();
-        window.after = backlog.unwrap_or(place.after.max(place.recent));
-        if sweeps {
+        let (producers, seconds, begun) = (self.producers(), self.lease_seconds(), Instant::now());
+        let rows = if begun >= window.sweep_at {
+            let (rows, place) = outbox::sweep(&mut connection, &producers, token, seconds, REORDERED).await?;
+            window.place = place;
             window.sweep_at = Instant::now() + POLL.max(begun.elapsed() * SWEEP_SHARE);
-        }
+            rows
+        } else {
+            outbox::lease(&mut connection, &producers, token, seconds, window.place).await?
+        };
+        let backlog = rows.iter().filter(|row| row.is_backlog).map(|row| row.seq).max();
+        window.place.after = backlog.unwrap_or(window.place.after.max(window.place.recent));
         Ok(rows)
     }
 }

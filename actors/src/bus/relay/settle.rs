@@ -41,7 +41,7 @@ impl Relay {
         let closed = closed.max_by_key(|error| blame(error) != Blame::Nobody).cloned();
         let is_suspicious = closed.as_ref().is_some_and(|error| blame(error) != Blame::Nobody);
         let mut end = closed.map(BusError::Amqp);
-        let mut sorted = Sorted::default();
+        let (mut sorted, mut newly_refused) = (Sorted::default(), 0_usize);
         let mut connection = self.pool.get().await?;
         for (row, fate) in rows.iter().zip(fates) {
             match fate {
@@ -51,9 +51,7 @@ impl Relay {
                     sorted.unrouted.push(row.seq);
                 }
                 Fate::Refused => {
-                    if row.attempts == 1 {
-                        warn!(event = %row.id, ty = row.ty, "the broker refused to keep it, tried again until it does");
-                    }
+                    newly_refused += usize::from(row.attempts == 1);
                     sorted.refused.push(row.seq);
                 }
                 Fate::Failed(error) => {
@@ -82,6 +80,9 @@ impl Relay {
             suspects = sorted.suspects.len(),
             "relayed"
         );
+        if newly_refused > 0 {
+            warn!(rows = newly_refused, "refused by the broker, as by a full queue: tried again until it keeps them");
+        }
         if end.is_some() {
             let rows = sorted.again.len() + sorted.suspects.len();
             warn!(rows, why, is_suspicious, "not confirmed, published again");

@@ -25,14 +25,17 @@ impl Relay {
                 outbox::suspects(&mut connection, &self.producers(), token, self.lease_seconds()).await?
             };
             let Some(mut row) = found else {
-                alone = None;
+                if let Some((connection, _)) = alone.take() {
+                    // It may be closing by itself.
+                    let _closed = connection.close(200, "".into()).await.is_ok();
+                }
                 tokio::time::sleep(LOOK).await;
                 continue;
             };
             let (_, channel) = match alone.take().filter(|(_, channel)| channel.status().connected()) {
                 Some(open) => alone.insert(open),
                 None => {
-                    let connection = self.bus.connect(&format!("relay-{}-suspects", self.producer)).await?;
+                    let connection = self.bus.connect_aside(&format!("relay-{}-suspects", self.producer)).await?;
                     let channel = self.bus.confirming(&connection).await?;
                     alone.insert((connection, channel))
                 }

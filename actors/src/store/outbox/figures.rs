@@ -47,7 +47,7 @@ pub async fn lag(connection: &mut AsyncPgConnection) -> Result<Vec<Lag>, StoreEr
     let producers: Vec<_> = Service::ALL.iter().map(|service| service.name()).chain([OPERATOR]).collect();
     let counted = |condition: &str| {
         format!(
-            "(SELECT count(*) FROM (SELECT FROM bus.outbox WHERE producer = name AND {condition} LIMIT {COUNTED}) AS counted)"
+            "(SELECT count(*) FROM (SELECT FROM bus.outbox WHERE producer = name AND {condition} LIMIT {COUNTED}) AS few)"
         )
     };
     let oldest = |condition: &str, order: &str| {
@@ -72,8 +72,8 @@ pub async fn lag(connection: &mut AsyncPgConnection) -> Result<Vec<Lag>, StoreEr
         counted("status = 'unrouted'"),
         counted("status = 'failed'"),
         oldest(waiting, "seq"),
-        oldest(refused, "leased_until"),
-        oldest(suspect, "leased_until"),
+        oldest(refused, "retry_at"),
+        oldest(suspect, "retry_at"),
     );
     Ok(diesel::sql_query(sql).bind::<Array<Text>, _>(producers).load(connection).await?)
 }

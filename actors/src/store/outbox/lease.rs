@@ -8,7 +8,7 @@ use diesel::{
         Uuid as SqlUuid,
     },
 };
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -22,6 +22,8 @@ const REFUSED: usize = 48;
 const LEASE_BYTES: u32 = 2 * 1024 * 1024;
 /// JSON as the database keeps it has at most six times the bytes that it has as text: a row above this is not even read.
 const READ_BYTES: usize = 8 * MAX_MESSAGE_BYTES;
+/// How long a lease may take that looks from the start.
+const SWEEP_LIMIT: &str = "SET LOCAL statement_timeout = '60s'";
 
 const COLUMNS: &str = "outbox.seq, id, source, type, subject, version, traceparent, time, expires_at, exchange, routing_key, attempts, \
      suspicion, content_type, headers";
@@ -131,11 +133,29 @@ struct Seq {
     seq: i64,
 }
 
-/// The place of the newest row.
+/// A lease that looks from the start, and what is new from now on: rows that are not more than `reordered` places before the newest. A look
+/// past the dead entries of millions may take longer than other statements may.
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn last(connection: &mut AsyncPgConnection) -> Result<i64, StoreError> {
+pub async fn sweep(
+    connection: &mut AsyncPgConnection,
+    producers: &[&str],
+    token: Uuid,
+    lease_seconds: i32,
+    reordered: i64,
+) -> Result<(Vec<Row>, Place), StoreError> {
+    connection
+        .transaction::<_, StoreError, _>(async |connection| {
+            diesel::sql_query(SWEEP_LIMIT).execute(connection).await?;
+            let place = Place { after: 0, recent: last(connection).await?.saturating_sub(reordered) };
+            Ok((lease(connection, producers, token, lease_seconds, place).await?, place))
+        })
+        .await
+}
+
+/// The place of the newest row.
+async fn last(connection: &mut AsyncPgConnection) -> Result<i64, StoreError> {
     let row: Option<Seq> = diesel::sql_query("SELECT seq FROM bus.outbox ORDER BY seq DESC LIMIT 1")
         .get_result(connection)
         .await
@@ -176,7 +196,7 @@ pub async fn lease(
             CASE WHEN bytes > {READ_BYTES} THEN NULL ELSE body END AS body",
         slice(true, "refusals = 0 AND seq > $4", "seq", OLDEST),
         slice(false, "refusals = 0 AND seq > $5", "seq DESC", NEWEST),
-        slice(false, "refusals > 0", "leased_until", REFUSED),
+        slice(false, "refusals > 0 AND retry_at < now()", "retry_at", REFUSED),
     );
     let mut rows: Vec<Row> = diesel::sql_query(sql)
         .bind::<SqlUuid, _>(token)
@@ -209,8 +229,8 @@ pub async fn suspects(
     let sql = format!(
         "WITH picked AS MATERIALIZED (\
             SELECT seq, pg_column_size(data) + coalesce(octet_length(body), 0) AS bytes FROM bus.outbox \
-            WHERE status = 'pending' AND suspicion > 0 AND producer = ANY($3) AND leased_until < now() \
-            ORDER BY leased_until LIMIT 1 FOR UPDATE SKIP LOCKED) \
+            WHERE status = 'pending' AND suspicion > 0 AND producer = ANY($3) AND retry_at < now() AND leased_until < now() \
+            ORDER BY retry_at LIMIT 1 FOR UPDATE SKIP LOCKED) \
          UPDATE bus.outbox SET lease = $1, leased_until = now() + make_interval(secs => $2), attempts = attempts + 1 \
          FROM picked WHERE outbox.seq = picked.seq \
          RETURNING {COLUMNS}, bytes::bigint AS stored_bytes, false AS is_backlog, data, body"
@@ -259,7 +279,7 @@ pub async fn release(
     token: Uuid,
     error: &str,
 ) -> Result<(), StoreError> {
-    give_back(connection, rows, token, error, "leased_until = '-infinity'").await
+    give_back(connection, rows, token, error, "").await
 }
 
 /// Gives back rows that the broker refused to keep; each pauses longer with every refusal, 10 s at most.
@@ -273,7 +293,7 @@ pub async fn refuse(
     error: &str,
 ) -> Result<(), StoreError> {
     let pause = "refusals = refusals + 1, \
-                 leased_until = now() + make_interval(secs => least(10, 0.25 * 2 ^ least(refusals, 10)))";
+                 retry_at = now() + make_interval(secs => least(10, 0.25 * 2 ^ least(refusals, 10))), ";
     give_back(connection, rows, token, error, pause).await
 }
 
@@ -288,7 +308,7 @@ pub async fn suspect(
     error: &str,
 ) -> Result<(), StoreError> {
     let pause = "suspicion = least(suspicion + 1, 1000), \
-                 leased_until = now() + make_interval(secs => least(10, 0.5 * 2 ^ least(suspicion, 10)))";
+                 retry_at = now() + make_interval(secs => least(10, 0.5 * 2 ^ least(suspicion, 10))), ";
     give_back(connection, rows, token, error, pause).await
 }
 
@@ -303,7 +323,7 @@ async fn give_back(
         return Ok(());
     }
     diesel::sql_query(format!(
-        "UPDATE bus.outbox SET lease = NULL, {change}, last_error = $3 \
+        "UPDATE bus.outbox SET lease = NULL, leased_until = '-infinity', {change}last_error = $3 \
          WHERE seq = ANY($1) AND lease = $2 AND status = 'pending'"
     ))
     .bind::<Array<BigInt>, _>(rows)

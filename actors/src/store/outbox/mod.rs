@@ -19,7 +19,7 @@ use crate::{bus::topology::EVENTS, clock::Clock, random::Random};
 
 pub use figures::{COUNTED, Lag, lag};
 pub use lease::{
-    Place, Row, Settled, last, lease, may_have_more, prune, refuse, release, settle, suspect, suspects,
+    Place, Row, Settled, lease, may_have_more, prune, refuse, release, settle, suspect, suspects, sweep,
 };
 pub use review::{Listed, Which, count, list, now, replay, replay_unrouted};
 

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::store::StoreError;
 
 /// As if it had never been tried.
-const AGAIN: &str = "status = 'pending', settled_at = NULL, attempts = 0, refusals = 0, suspicion = 0, last_error = NULL, \
+const AGAIN: &str = "status = 'pending', settled_at = NULL, attempts = 0, refusals = 0, suspicion = 0, retry_at = NULL, last_error = NULL, \
                      lease = NULL, leased_until = '-infinity'";
 
 /// Rows by what became of them.
