@@ -1,0 +1,2 @@
+DROP INDEX bus.inbox_doubts;
+ALTER TABLE bus.inbox DROP COLUMN doubts;
