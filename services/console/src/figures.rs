@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::{
     broker::{self, QueueFigures},
-    store,
+    store::{self, Counts},
     table::{Align, Table, known},
     text,
 };
@@ -30,6 +30,8 @@ pub struct HandlerFigures {
     pub queues: QueueFigures,
     /// Dead letters in the table.
     pub dead: Option<u64>,
+    /// Effects that may have happened twice.
+    pub doubts: Option<u64>,
 }
 
 /// The outbox of one producer; rows are counted up to `outbox::COUNTED`.
@@ -89,15 +91,14 @@ impl Observer {
         let queues = self.queues(&mut notes).await;
         let stored = store::look(&self.pool).await;
         let complete = queues.is_some() && stored.is_ok();
-        let (letters, outbox) = match stored {
-            Ok((letters, outbox)) => (Some(letters), Some(outbox)),
-            Err(error) => {
-                notes.push(format!("dead and outbox are not known: {error}, look at database.url"));
-                (None, None)
-            }
-        };
+        let stored = stored
+            .inspect_err(|error| {
+                notes.push(format!("dead, doubts and outbox are not known: {error}, look at database.url"));
+            })
+            .ok();
         let known = |handler: &str| self.handlers.iter().any(|spec| spec.name == handler);
-        for (handler, letters) in letters.iter().flatten().filter(|(handler, _)| !known(handler)) {
+        let letters = stored.iter().flat_map(|stored| &stored.letters);
+        for (handler, letters) in letters.filter(|(handler, _)| !known(handler)) {
             let what = text::count(*letters, "dead letter");
             notes.push(format!("there are {what} of {handler}, a handler that no enabled service has"));
         }
@@ -108,10 +109,11 @@ impl Observer {
             .map(|spec| HandlerFigures {
                 handler: spec.name,
                 queues: queues.next().unwrap_or_default(),
-                dead: letters.as_ref().map(|letters| letters.get(spec.name).copied().unwrap_or_default()),
+                dead: stored.as_ref().map(|stored| of(&stored.letters, spec.name)),
+                doubts: stored.as_ref().map(|stored| of(&stored.doubts, spec.name)),
             })
             .collect();
-        Figures { handlers, outbox, notes, complete }
+        Figures { handlers, outbox: stored.map(|stored| stored.outbox), notes, complete }
     }
 
     /// By the management API, or without it what a passive declare tells.
@@ -138,12 +140,22 @@ impl Observer {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const NUMBERS: [&str; 9] =
-            ["READY", "UNACKED", "RETRY", "QUARANTINE", "UNARCHIVED", "DEAD", "CONSUMERS", "IN/S", "OUT/S"];
+        const NUMBERS: [&str; 10] = [
+            "READY",
+            "UNACKED",
+            "RETRY",
+            "QUARANTINE",
+            "UNARCHIVED",
+            "DEAD",
+            "DOUBTS",
+            "CONSUMERS",
+            "IN/S",
+            "OUT/S",
+        ];
         let mut columns = vec![("HANDLER", Align::Left)];
         columns.extend(NUMBERS.map(|name| (name, Align::Right)));
         let mut table = Table::new(&columns);
-        for HandlerFigures { handler, queues, dead } in &self.handlers {
+        for HandlerFigures { handler, queues, dead, doubts } in &self.handlers {
             let rate = |rate: Option<f64>| known(rate.map(|rate| format!("{rate:.1}")));
             table.row([
                 (*handler).to_owned(),
@@ -153,6 +165,7 @@ impl fmt::Display for Figures {
                 known(queues.quarantine),
                 known(queues.unarchived),
                 known(*dead),
+                known(*doubts),
                 known(queues.consumers),
                 rate(queues.in_per_second),
                 rate(queues.out_per_second),
@@ -186,6 +199,10 @@ impl fmt::Display for Figures {
         }
         Ok(())
     }
+}
+
+fn of(counts: &Counts, handler: &str) -> u64 {
+    counts.get(handler).copied().unwrap_or_default()
 }
 
 /// Rows are not counted beyond a limit: there may be more.

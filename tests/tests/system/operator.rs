@@ -87,6 +87,9 @@ async fn list_shows_every_queue_with_the_plugin_and_without_it() -> Result<()> {
     let _front = world.spawn(&["gateway", "autha"]).await?;
     world.client()?.sign_up(&Person::new()).await?.expect(201)?;
     world.broker().wait_depth("maily.email", SOON, |depth| depth.ready == 1).await?;
+    let doubts = "INSERT INTO bus.inbox (handler, source, id, token, claimed_until, doubts) \
+                  SELECT 'maily.email', 's', n, gen_random_uuid(), now(), n FROM generate_series(0, 2) AS n";
+    world.database().execute(doubts).await?;
     // The plugin's figures lag 5 s.
     let (_watch, log) = world.command(&["queues", "--json", "watch", "--every", "500ms"], &[])?;
     eventually(SOON, "the plugin tells of the mail", async || {
@@ -99,6 +102,7 @@ async fn list_shows_every_queue_with_the_plugin_and_without_it() -> Result<()> {
     ensure!(figures["complete"] == true && figures["notes"] == serde_json::json!([]), "{figures}");
     ensure!(mail["unacked"] == 0 && mail["retry"] == 0 && mail["quarantine"] == 0, "{mail}");
     ensure!(mail["dead"] == 0 && mail["unarchived"] == 0 && mail["consumers"] == 0, "{mail}");
+    ensure!(mail["doubts"] == 3 && handler(&figures, "autha.pictures")?["doubts"] == 0, "{figures}");
     ensure!(mail["in_per_second"].is_number() && mail["out_per_second"].is_number(), "{mail}");
     let pictures = handler(&figures, "autha.pictures")?;
     ensure!(pictures["consumers"].as_u64() >= Some(1), "{pictures}");
@@ -122,7 +126,7 @@ async fn list_says_what_it_does_not_know_and_why() -> Result<()> {
     code(&table, 0)?;
     let row = table.output.lines().find(|line| line.starts_with("maily.email")).context("no row")?;
     let cells: Vec<_> = row.split_whitespace().collect();
-    ensure!(cells == ["maily.email", "0", "-", "0", "0", "0", "0", "0", "-", "-"], "{cells:?}");
+    ensure!(cells == ["maily.email", "0", "-", "0", "0", "0", "0", "0", "0", "-", "-"], "{cells:?}");
     ensure!(
         table.output.contains("rates are not known: broker.management_url is not set"),
         "{}",
