@@ -187,7 +187,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::bus::HandlerSpec;
+    use crate::bus::{HandlerSpec, Once};
 
     fn wanted() -> Topology {
         let spec = HandlerSpec {
@@ -196,6 +196,7 @@ mod tests {
             retry_delay: Duration::from_secs(10),
             time_limit: Duration::from_secs(1),
             bindings: vec!["com.gravitalia.image.uploaded.v1"],
+            once: Once::Inbox,
         };
         Topology::wanted(&[spec], &[], false)
     }
