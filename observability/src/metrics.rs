@@ -47,7 +47,7 @@ static RELAYED: LazyLock<Counter<u64>> = LazyLock::new(|| {
     METER
         .u64_counter("orrery.outbox.relayed")
         .with_description(
-            "Rows of the outbox that were published, by producer and result (sent, unrouted, failed, again)",
+            "Rows of the outbox that were published, by producer and result (sent, unrouted, refused, failed, again)",
         )
         .build()
 });

@@ -97,7 +97,7 @@ impl Bridge {
     /// When the broker goes away or does not confirm: what is not confirmed stays in its queue, and the supervisor builds a new bridge.
     pub async fn run(self) -> Result<(), BusError> {
         let mut shutdown = self.shutdown.clone();
-        let connection = self.footing.bus.connect(self.spec.name).await?;
+        let connection = self.footing.bus.connect_with_large_frames(self.spec.name).await?;
         let publish = self.footing.bus.confirming(&connection).await?;
         let channel = connection.create_channel().await?;
         channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;

@@ -91,17 +91,33 @@ impl Bus {
     /// # Errors
     /// When the broker is away, refuses, or does not answer in time.
     pub async fn connect(&self, name: &str) -> Result<Connection, BusError> {
-        let connection = self.connect_aside(name).await?;
-        let status = connection.status().clone();
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), status);
-        Ok(connection)
+        Ok(self.registered(name, self.open(name, Some(FRAME_MAX_BYTES)).await?))
     }
 
     /// The same for a connection that comes and goes, and whose end tells nothing of the broker's health.
     pub(super) async fn connect_aside(&self, name: &str) -> Result<Connection, BusError> {
+        self.open(name, Some(FRAME_MAX_BYTES)).await
+    }
+
+    /// The same for who reads what others wrote: frames are as large as the broker allows, since lapin ends a connection on which a larger
+    /// one arrives, and a message with such headers would end every next one as well.
+    ///
+    /// # Errors
+    /// As `connect`.
+    pub async fn connect_with_large_frames(&self, name: &str) -> Result<Connection, BusError> {
+        Ok(self.registered(name, self.open(name, None).await?))
+    }
+
+    fn registered(&self, name: &str, connection: Connection) -> Connection {
+        let status = connection.status().clone();
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), status);
+        connection
+    }
+
+    async fn open(&self, name: &str, frame_max: Option<u32>) -> Result<Connection, BusError> {
         let mut uri: AMQPUri = self.config.url.expose_secret().parse().map_err(BusError::Address)?;
         uri.query.heartbeat = Some(self.config.heartbeat_seconds);
-        uri.query.frame_max = Some(FRAME_MAX_BYTES);
+        uri.query.frame_max = frame_max;
         let properties =
             ConnectionProperties::default().with_connection_name(format!("orrery-{name}").into());
         Ok(tokio::time::timeout(self.config.timeout, Connection::connect_uri(uri, properties))

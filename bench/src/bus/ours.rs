@@ -264,6 +264,7 @@ impl Ours {
             keep: Duration::from_secs(3600),
             random: self.random.clone(),
             wake,
+            pulse: Pulse::default(),
             shutdown,
         }
     }

@@ -122,7 +122,7 @@ impl Autha {
         supervisor.start("autha.relay", {
             let (pool, random, wake) = (pool.clone(), random.clone(), wake.clone());
             let (keep, signal) = (parts.keep_sent, supervisor.shutdown_signal());
-            move |_| {
+            move |pulse| {
                 Relay {
                     bus: bus.clone(),
                     pool: pool.clone(),
@@ -130,6 +130,7 @@ impl Autha {
                     keep,
                     random: random.clone(),
                     wake: wake.clone(),
+                    pulse,
                     shutdown: signal.clone(),
                 }
                 .run()

@@ -48,7 +48,7 @@ pub fn start(parts: &Parts, supervisor: &Supervisor) {
     let wake = Wake::default();
     let handler = handler(parts, supervisor, wake.clone());
     let (footing, keep, signal) = (parts.footing.clone(), parts.keep_sent, supervisor.shutdown_signal());
-    supervisor.start("spinoza.relay", move |_| {
+    supervisor.start("spinoza.relay", move |pulse| {
         Relay {
             bus: footing.bus.clone(),
             pool: footing.pool.clone(),
@@ -56,6 +56,7 @@ pub fn start(parts: &Parts, supervisor: &Supervisor) {
             keep,
             random: footing.random.clone(),
             wake: wake.clone(),
+            pulse,
             shutdown: signal.clone(),
         }
         .run()

@@ -60,7 +60,10 @@ impl Relay {
             // Asked before the look: what was committed before the shutdown is seen by it.
             let is_last = shutdown.is_requested();
             let token = self.random.uuid_v4();
+            // A look at the database is work as well: one that never ends is a stall.
+            let look = self.pulse.take();
             let mut rows = self.lease(window, token).await?;
+            let held: Vec<_> = rows.iter().map(|_| self.pulse.take()).collect();
             let more = outbox::may_have_more(&rows);
             if more {
                 self.wake.wake();
@@ -76,6 +79,8 @@ impl Relay {
                     Some(error) => return Err(error),
                 }
             }
+            drop(held);
+            look.done();
             if is_last {
                 break;
             }

@@ -35,7 +35,8 @@ impl Relay {
             let (_, channel) = match alone.take().filter(|(_, channel)| channel.status().connected()) {
                 Some(open) => alone.insert(open),
                 None => {
-                    let connection = self.bus.connect_aside(&format!("relay-{}-suspects", self.producer)).await?;
+                    let connection =
+                        self.bus.connect_aside(&format!("relay-{}-suspects", self.producer)).await?;
                     let channel = self.bus.confirming(&connection).await?;
                     alone.insert((connection, channel))
                 }
