@@ -76,12 +76,14 @@ impl Database {
         environment::address(&self.url, 5432).await
     }
 
-    /// The URL that leads to it through a proxy.
+    /// The URL that leads to it through a proxy, which has to understand what passes: without TLS.
     ///
     /// # Errors
     /// The URL cannot be changed.
     pub fn url_through(&self, proxy: SocketAddr) -> Result<String> {
-        Ok(environment::through(&self.url, proxy)?.into())
+        let mut url = environment::through(&self.url, proxy)?;
+        url.query_pairs_mut().append_pair("sslmode", "disable");
+        Ok(url.into())
     }
 
     /// The one number that `sql` selects, e.g. `SELECT count(*) FROM autha.accounts`.

@@ -12,7 +12,7 @@ use orrery_observability::metrics;
 use serde_json::{Map, Value};
 use tracing::info;
 
-use super::{BusError, Footing, delivery::trace_of, envelope, topology};
+use super::{BusError, Footing, connection::close, delivery::trace_of, envelope, topology};
 use crate::{
     seal::sha256,
     store::dead_letters::{self, DeadLetter},
@@ -68,7 +68,7 @@ impl Archiver {
                     metrics::dead_letter(handler);
                 }
                 () = self.shutdown.requested() => {
-                    connection.close(200, "shutdown".into()).await?;
+                    close(connection).await;
                     return Ok(());
                 }
             }

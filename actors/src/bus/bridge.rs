@@ -24,7 +24,7 @@ use lapin::{
 use tracing::{debug, warn};
 
 use super::{
-    Bus, BusError, Footing, MAX_MESSAGE_BYTES, envelope,
+    Bus, BusError, Footing, MAX_MESSAGE_BYTES, connection::close, envelope,
     handler::Failure,
     topology::{self, INGRESS},
 };
@@ -131,7 +131,7 @@ impl Bridge {
         if let Ok(moved) = tokio::time::timeout(shutdown.grace(), rest).await {
             moved?;
         }
-        connection.close(200, "shutdown".into()).await?;
+        close(connection).await;
         Ok(())
     }
 

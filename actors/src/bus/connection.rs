@@ -214,3 +214,8 @@ impl Bus {
 pub(super) fn mandatory() -> BasicPublishOptions {
     BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() }
 }
+
+/// Ends a connection whose work is done; that it is closing by itself already is no fault.
+pub(super) async fn close(connection: Connection) {
+    let _closed = connection.close(200, "".into()).await.is_ok();
+}

@@ -19,6 +19,7 @@ use super::{
     BusError, Footing, Handler,
     acks::Acks,
     claims::Keeper,
+    connection::close,
     handler::Failure,
     lane::{InFlight, Lane, Next},
     topology,
@@ -104,7 +105,7 @@ impl Consumer {
             match self.consume(&connection, &lane).await? {
                 Ended::Shutdown => {
                     lane.handler.close().await;
-                    connection.close(200, "shutdown".into()).await?;
+                    close(connection).await;
                     return Ok(());
                 }
                 Ended::Waiting(failure) => {

@@ -7,7 +7,7 @@ use lapin::{Channel, options::QueueDeclareOptions, types::FieldTable};
 use tokio::process::{Child, Command};
 use tracing::{info, warn};
 
-use super::{Bus, BusError, topology};
+use super::{Bus, BusError, connection::close, topology};
 use crate::supervise::{Pulse, Shutdown};
 
 /// How often the lanes are looked at.
@@ -67,7 +67,7 @@ impl Quarantine {
             tokio::select! {
                 _ = look.tick() => {}
                 () = self.shutdown.requested() => {
-                    connection.close(200, "shutdown".into()).await.map_err(BusError::Amqp)?;
+                    close(connection).await;
                     return Ok(());
                 }
             }

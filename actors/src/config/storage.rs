@@ -33,7 +33,7 @@ pub struct Storage {
 }
 
 /// The one source of `com.gravitalia.image.uploaded.v1`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UploadedEvents {
     /// Autha, by its outbox.

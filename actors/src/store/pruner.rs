@@ -79,7 +79,7 @@ impl Pruner {
                 tokio::time::sleep(PAUSE).await;
             }
         }
-        let (mut rows, mut after) = (0, DateTime::<Utc>::MIN_UTC);
+        let (mut rows, mut after) = (0, DateTime::<Utc>::UNIX_EPOCH);
         loop {
             let mut connection = self.pool.get().await?;
             let swept =

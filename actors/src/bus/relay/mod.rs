@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use tracing::warn;
 
 use self::lane::Window;
-use super::{Bus, BusError};
+use super::{Bus, BusError, connection::close};
 use crate::{
     random::Random,
     store::{Pool, StoreError, outbox},
@@ -86,7 +86,7 @@ impl Relay {
             never = self.prune() => match never {},
         };
         ends.into_iter().collect::<Result<(), _>>()?;
-        connection.close(200, "shutdown".into()).await?;
+        close(connection).await;
         Ok(())
     }
 

@@ -9,7 +9,10 @@ use super::{
     Relay,
     batch::{self, Blame, Fate, blame},
 };
-use crate::{bus::BusError, store::outbox};
+use crate::{
+    bus::{BusError, connection::close},
+    store::outbox,
+};
 
 /// How often suspects are looked for; there are none in an ordinary life.
 const LOOK: Duration = Duration::from_secs(2);
@@ -26,8 +29,7 @@ impl Relay {
             };
             let Some(mut row) = found else {
                 if let Some((connection, _)) = alone.take() {
-                    // It may be closing by itself.
-                    let _closed = connection.close(200, "".into()).await.is_ok();
+                    close(connection).await;
                 }
                 tokio::time::sleep(LOOK).await;
                 continue;

@@ -33,7 +33,7 @@ fn gone() -> String {
 }
 
 /// Puts up to `limit` chosen letters after `after` back through the outbox, as they came and with a fresh count; returns their ids in
-/// order.
+/// order. What the inbox knows of them is kept as long again as of a new message, so that it is not pruned while they travel.
 ///
 /// # Errors
 /// When the database refuses: all of them are letters still.
@@ -53,7 +53,10 @@ pub async fn redrive(
                    (SELECT coalesce(jsonb_object_agg(key, value), '{{}}') \
                     FROM jsonb_each(headers) WHERE key NOT LIKE 'x-%' AND key <> ALL($12)), \
                    body \
-            FROM gone) \
+            FROM gone), \
+         kept AS (\
+            UPDATE bus.inbox SET created_at = now() FROM gone \
+            WHERE inbox.handler = gone.handler AND inbox.source = gone.source AND inbox.id = gone.event_id) \
          SELECT id FROM gone ORDER BY id",
         gone()
     );

@@ -83,6 +83,10 @@ impl Issuer {
     /// # Errors
     /// When it is not valid now.
     pub fn verify(&self, keys: &KeySet, token: &str, now: DateTime<Utc>) -> Result<Claims, TokenError> {
+        // Before the keys are there no token can be told from a forged one: its bearer must not be sent away.
+        if !keys.is_loaded() {
+            return Err(KeysMissing.into());
+        }
         let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
         let key = header.kid.as_deref().and_then(|kid| keys.by_id(kid)).ok_or(TokenError::Invalid)?;
         let mut validation = Validation::new(Algorithm::ES256);
@@ -100,5 +104,17 @@ impl Issuer {
             return Err(TokenError::Invalid);
         }
         Ok(claims)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_token_is_refused_before_the_keys_are_there() {
+        let issuer = Issuer { issuer: "https://id.example".to_owned(), audience: "app".to_owned() };
+        let verified = issuer.verify(&KeySet::default(), "a.b.c", DateTime::UNIX_EPOCH);
+        assert_eq!(verified.err(), Some(TokenError::Keys(KeysMissing)));
     }
 }
