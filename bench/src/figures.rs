@@ -17,6 +17,12 @@ pub enum Unit {
     /// Megabytes, 10^6 bytes.
     #[serde(rename = "MB")]
     Megabytes,
+    /// Messages a second.
+    #[serde(rename = "/s")]
+    PerSecond,
+    /// One rate over another.
+    #[serde(rename = "ratio")]
+    Ratio,
     /// Things counted.
     #[serde(rename = "count")]
     Count,
@@ -28,6 +34,8 @@ pub enum Unit {
 pub enum Bound {
     /// What we want to stay under.
     Aim(f64),
+    /// What we want to stay above.
+    Least(f64),
     /// What nobody can go below: the same work without us, measured in the same run.
     Limit(f64),
     /// Nothing: for information.
@@ -59,7 +67,7 @@ impl Figure {
     /// The value over what it is held against.
     fn ratio(&self) -> Option<f64> {
         match self.bound {
-            Bound::Aim(bound) | Bound::Limit(bound) => Some(self.value / bound),
+            Bound::Aim(bound) | Bound::Least(bound) | Bound::Limit(bound) => Some(self.value / bound),
             Bound::None => None,
         }
     }
@@ -68,6 +76,8 @@ impl Figure {
         match self.bound {
             Bound::Aim(aim) if self.value <= aim => "ok",
             Bound::Aim(_) => "OVER",
+            Bound::Least(least) if self.value >= least => "ok",
+            Bound::Least(_) => "UNDER",
             Bound::Limit(_) | Bound::None => "",
         }
     }
@@ -144,26 +154,31 @@ impl Report {
             let unit = match figure.unit {
                 Unit::Milliseconds => "ms",
                 Unit::Megabytes => "MB",
+                Unit::PerSecond => "/s",
+                Unit::Ratio => "x",
                 Unit::Count => "",
             };
             let bound = match figure.bound {
                 Bound::Aim(aim) => format!("aim {aim:7.1}"),
+                Bound::Least(least) => format!("at least {least:4.1}"),
                 Bound::Limit(limit) => format!("limit {limit:7.1}"),
                 Bound::None => String::new(),
             };
             let ratio = figure.ratio().map(|ratio| format!("{ratio:.2}")).unwrap_or_default();
+            let digits = if matches!(figure.unit, Unit::Ratio) { 2 } else { 1 };
             let line = format!(
-                "{:<46} {:>9.1} {unit:<3}  {bound:>14}  {ratio:>6}  {}",
+                "{:<46} {:>9.digits$} {unit:<3}  {bound:>14}  {ratio:>6}  {}",
                 figure.name,
                 figure.value,
                 figure.verdict()
             );
             println!("{}", line.trim_end());
         }
-        let missed = self.figures.iter().filter(|figure| figure.verdict() == "OVER").count();
+        let missed =
+            self.figures.iter().filter(|figure| matches!(figure.verdict(), "OVER" | "UNDER")).count();
         match missed {
             0 => println!("every aim is reached"),
-            _ => println!("{missed} figures are OVER their aim"),
+            _ => println!("{missed} figures miss their aim"),
         }
         println!("written to {}", written.display());
     }

@@ -1,6 +1,7 @@
 //! `orrery-bench [name]`: what the README promises, measured on the release build with real parts. `./dev bench` runs
 //! it with the variables that it needs. Each figure is in a file of its own; what they share is `stage` and `figures`.
 
+mod bus;
 mod figures;
 mod machine;
 mod memory;
@@ -30,12 +31,15 @@ struct Arguments {
 enum Benchmark {
     /// The main job: sign-up to mail, upload to variants, memory, start.
     Main,
+    /// The bus beside bare lapin: publish, consume, inbox, relay, commit to effect; and beside faststream.
+    Bus,
 }
 
 impl Benchmark {
     fn name(self) -> &'static str {
         match self {
             Self::Main => "main",
+            Self::Bus => "bus",
         }
     }
 }
@@ -68,6 +72,7 @@ async fn run(benchmark: Benchmark) -> Result<Report> {
             figures.extend(start::measure(&mut stage).await?);
             figures
         }
+        Benchmark::Bus => bus::measure().await?,
     };
     Ok(Report { benchmark: benchmark.name(), machine, figures })
 }

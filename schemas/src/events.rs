@@ -59,8 +59,9 @@ pub struct ImageUploaded {
     pub key: String,
     /// Size of the original.
     pub size_bytes: u64,
-    /// SHA-256 of the original, 64 hexadecimal digits.
-    pub digest: String,
+    /// SHA-256 of the original, 64 hexadecimal digits; a store's own notification knows none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
 }
 event!(ImageUploaded, "com.gravitalia.image.uploaded.v1");
 

@@ -3,7 +3,9 @@
 
 mod vhost;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -23,8 +25,10 @@ use crate::{environment, fresh, teardown};
 /// A virtual host of the test's own; dropping it deletes it with all its queues.
 pub struct Broker {
     url: Url,
+    management: Option<Url>,
     vhost: String,
     connection: Mutex<Option<Connection>>,
+    users: std::sync::Mutex<BTreeSet<String>>,
 }
 
 /// What a passive declare tells of a queue; messages that a consumer holds are not counted.
@@ -70,12 +74,22 @@ impl Broker {
     /// # Errors
     /// `TEST_AMQP_URL` is missing, or the broker refuses.
     pub async fn create() -> Result<Self> {
-        let mut url = environment::url("TEST_AMQP_URL")?;
+        let (broker, management) = ("TEST_AMQP_URL", "TEST_AMQP_MANAGEMENT_URL");
+        Self::create_on(&environment::url(broker)?, environment::optional_url(management)?).await
+    }
+
+    /// The same on another broker, with the management API that goes with it.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub async fn create_on(broker: &Url, management: Option<Url>) -> Result<Self> {
+        let mut url = broker.clone();
         let vhost = format!("orrery-test-{}", fresh::uuid().simple());
         url.set_path(&vhost);
         // Built first: should the permissions be refused, its Drop deletes the host again.
-        let broker = Self { url, vhost, connection: Mutex::new(None) };
-        vhost::create(&broker.vhost, broker.url.username()).await?;
+        let users = std::sync::Mutex::default();
+        let broker = Self { url, management, vhost, connection: Mutex::new(None), users };
+        vhost::create(broker.management.as_ref(), &broker.vhost, broker.url.username()).await?;
         Ok(broker)
     }
 
@@ -89,6 +103,20 @@ impl Broker {
     #[must_use]
     pub fn url(&self) -> &str {
         self.url.as_str()
+    }
+
+    /// The URL that leads there as another user, who is deleted with this host: users belong to the whole broker, so it
+    /// must have a name that no other test uses.
+    ///
+    /// # Errors
+    /// The URL cannot be changed.
+    pub fn url_as(&self, user: &str, password: &str) -> Result<String> {
+        let mut url = self.url.clone();
+        if url.set_username(user).is_err() || url.set_password(Some(password)).is_err() {
+            bail!("a URL without a user")
+        }
+        self.users.lock().unwrap_or_else(PoisonError::into_inner).insert(user.to_owned());
+        Ok(url.into())
     }
 
     /// The broker's address, for a proxy to stand before.
@@ -238,8 +266,15 @@ impl std::fmt::Debug for Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        let vhost = self.vhost.clone();
-        teardown::finish(&format!("virtual host {vhost}"), async move { vhost::delete(&vhost).await });
+        let (management, vhost) = (self.management.clone(), self.vhost.clone());
+        let users = std::mem::take(&mut *self.users.lock().unwrap_or_else(PoisonError::into_inner));
+        teardown::finish(&format!("virtual host {vhost}"), async move {
+            vhost::delete(management.as_ref(), &vhost).await?;
+            for user in users {
+                vhost::delete_user(management.as_ref(), &user).await?;
+            }
+            Ok(())
+        });
     }
 }
 

@@ -39,7 +39,15 @@ impl Database {
     /// # Errors
     /// The variable is missing, or the server refuses.
     pub async fn create() -> Result<Self> {
-        let admin = environment::url("TEST_DATABASE_URL")?;
+        Self::create_on(&environment::url("TEST_DATABASE_URL")?).await
+    }
+
+    /// The same on another server.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub async fn create_on(admin: &Url) -> Result<Self> {
+        let admin = admin.clone();
         let name = format!("orrery_test_{}", fresh::uuid().simple());
         // template0 has no connections, so tests that start at once do not wait for each other.
         run(&admin, &format!("CREATE DATABASE {name} TEMPLATE template0")).await?;
@@ -177,6 +185,6 @@ pub async fn exists(name: &str) -> Result<bool> {
 
 async fn run(url: &Url, sql: &str) -> Result<()> {
     let mut connection =
-        AsyncPgConnection::establish(url.as_str()).await.context("connecting to TEST_DATABASE_URL")?;
+        AsyncPgConnection::establish(url.as_str()).await.context("connecting to the database server")?;
     connection.batch_execute(sql).await.with_context(|| format!("running {sql}"))
 }

@@ -28,6 +28,31 @@ pub fn optional_url(variable: &str) -> Result<Option<Url>> {
     }
 }
 
+/// The servers on which a world has its database and its virtual host.
+#[derive(Clone, Debug)]
+pub struct Servers {
+    /// PostgreSQL, as a superuser.
+    pub database: Url,
+    /// RabbitMQ, as a user who may do everything.
+    pub broker: Url,
+    /// The management API that goes with it; without it virtual hosts are made by `rabbitmqctl`.
+    pub management: Option<Url>,
+}
+
+impl Servers {
+    /// Those of `./dev test`, which all tests share.
+    ///
+    /// # Errors
+    /// `TEST_DATABASE_URL` or `TEST_AMQP_URL` is missing.
+    pub fn shared() -> Result<Self> {
+        Ok(Self {
+            database: url("TEST_DATABASE_URL")?,
+            broker: url("TEST_AMQP_URL")?,
+            management: optional_url("TEST_AMQP_MANAGEMENT_URL")?,
+        })
+    }
+}
+
 /// The binary under test: `ORRERY_BIN`, else the debug build of this workspace.
 ///
 /// # Errors

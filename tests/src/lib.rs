@@ -11,41 +11,52 @@
 //! | `smtp` | a mail receiver that accepts, refuses, delays and drops by script |
 //! | `mail` | one received or captured mail, parsed |
 //! | `broker`, `database` | a virtual host and a database per test, and what tests ask them |
+//! | `rabbitmq`, `postgres` | a broker and a database server of a test's own, to be killed |
 //! | `client`, `person` | a client of the public HTTP API, and the people who sign up by it |
 //! | `pictures` | good and bad pictures, made by code |
 //! | `secrets` | what must never stand in a log, and the search for it |
 //! | `deadline` | waiting on conditions, never on a bare sleep |
 //! | `ports` | TCP ports that no other test takes |
-//! | `fresh` | the one source of randomness |
+//! | `fresh` | names that nobody else has |
+//! | `dice` | random choices that a seed repeats |
 //! | `environment` | what `./dev test` tells the tests about this machine |
+//! | `tls_postgres` | a PostgreSQL server of a test's own with TLS, its certificates and its `pg_hba.conf` |
 //! | `teardown` | asynchronous cleaning up from `Drop` |
 
 pub mod broker;
 pub mod client;
 pub mod database;
 pub mod deadline;
+pub mod dice;
 pub mod environment;
 pub mod fresh;
 pub mod mail;
 pub mod person;
 pub mod pictures;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod rabbitmq;
 pub mod secrets;
 pub mod service;
 pub mod smtp;
 mod teardown;
+pub mod tls_postgres;
 pub mod world;
 
 pub use broker::Broker;
 pub use client::{Answer, Client, Problem};
 pub use database::Database;
 pub use deadline::eventually;
+pub use dice::Dice;
 pub use mail::Mail;
 pub use person::Person;
+pub use postgres::Postgres;
 pub use proxy::Proxy;
+pub use rabbitmq::RabbitMq;
 pub use service::{Memory, Service};
 pub use smtp::SmtpReceiver;
+pub use tls_postgres::TlsPostgres;
 pub use world::builder::WorldBuilder;
 pub use world::{Proxies, World};

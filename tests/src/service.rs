@@ -49,6 +49,8 @@ pub struct Memory {
     pub rss_bytes: u64,
     /// Resident memory, shared pages counted in parts (`Pss` in smaps_rollup).
     pub pss_bytes: u64,
+    /// Memory of its own, which no file stands behind (`Anonymous` in smaps_rollup): heap and stacks.
+    pub anonymous_bytes: u64,
     /// The highest resident memory since the start or [`Service::reset_peak`] (`VmHWM` in status).
     pub peak_rss_bytes: u64,
 }
@@ -191,6 +193,7 @@ impl Service {
         Ok(Memory {
             rss_bytes: kibibytes(&rollup, "Rss:")?,
             pss_bytes: kibibytes(&rollup, "Pss:")?,
+            anonymous_bytes: kibibytes(&rollup, "Anonymous:")?,
             peak_rss_bytes: kibibytes(&status, "VmHWM:")?,
         })
     }

@@ -4,6 +4,7 @@ use cloudevents::{AttributesReader, Data, Event};
 use lapin::BasicProperties;
 
 use crate::{
+    amqp10,
     draft::{Draft, Given},
     error::{DataError, DecodeError, shown},
     header,
@@ -15,17 +16,41 @@ use crate::{
 ///
 /// The content type tells the mode: `application/cloudevents+json` is structured, any other is binary. In binary mode headers start
 /// with `cloudEvents_` or `cloudEvents:` (in any case), others are ignored; text may come as string or byte array, integers in any
-/// width, `time` as RFC 3339 text or native timestamp; null is absence. Data of a JSON content type becomes [`Data::Json`], all other
+/// width, `time` as RFC 3339 text or native timestamp; null is absence. Application-properties of AMQP 1.0, as RabbitMQ 3 keeps them in
+/// one header, count like headers. Data of a JSON content type becomes [`Data::Json`], all other
 /// [`Data::Binary`], an empty body none. In structured mode `data` becomes [`Data::Json`] or, under another content type,
 /// [`Data::String`]; `data_base64` becomes [`Data::Binary`].
 ///
 /// # Errors
 /// [`DecodeError::Batch`] and [`DecodeError::Format`] by the content type; [`DecodeError::Envelope`] and [`DecodeError::NotAnObject`] when
-/// a structured body is no JSON object; [`DecodeError::SpecVersion`] for any version but 1.0; [`DecodeError::Attribute`] for an attribute
-/// that is missing or wrong (a message without any CloudEvents header misses `specversion`); [`DecodeError::Data`] when data does not fit
-/// its content type.
+/// a structured body is no JSON object; [`DecodeError::Invalid`] for any version but 1.0 and for an attribute that is missing or wrong (a
+/// message without any CloudEvents header misses `specversion`); [`DecodeError::Data`] when data does not fit its content type.
 ///
 /// Source: CloudEvents AMQP binding 1.0.2, section 3.
+///
+/// # Examples
+/// A message in structured mode, and one that carries no event:
+/// ```
+/// use cloudevents::{AttributesReader, Data};
+/// use cloudevents_amqp::{DecodeError, Invalid, Problem, decode};
+/// use lapin::BasicProperties;
+///
+/// # fn main() -> Result<(), DecodeError> {
+/// let properties = BasicProperties::default().with_content_type("application/cloudevents+json".into());
+/// let body = br#"{"specversion": "1.0", "id": "1", "source": "/shop", "type": "com.example.ping", "data": [1, 2]}"#;
+/// let event = decode(&properties, body)?;
+/// assert_eq!((event.id(), event.ty()), ("1", "com.example.ping"));
+/// assert_eq!(event.data(), Some(&Data::Json(vec![1, 2].into())));
+///
+/// match decode(&BasicProperties::default(), b"hello") {
+///     Err(DecodeError::Invalid(Invalid::Attribute { name, problem: Problem::Missing })) => {
+///         assert_eq!(name, "specversion");
+///     }
+///     other => panic!("{other:?}"),
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub fn decode(properties: &BasicProperties, body: &[u8]) -> Result<Event, DecodeError> {
     let content_type = properties.content_type().as_ref().map_or("", |content_type| content_type.as_str());
     match media::mode(content_type) {
@@ -42,6 +67,14 @@ fn binary(properties: &BasicProperties, content_type: &str, body: &[u8]) -> Resu
         draft.set("datacontenttype", Given::Text(content_type.to_owned()))?;
     }
     for (header, value) in properties.headers().iter().flatten() {
+        if header.as_str() == amqp10::HEADER {
+            for (property, value) in amqp10::read(value) {
+                let Some(name) = header::attribute_name(&property) else { continue };
+                if let Some(given) = header::read(name, &value)? {
+                    draft.set(name, given)?;
+                }
+            }
+        }
         let Some(name) = header::attribute_name(header.as_str()) else { continue };
         if let Some(given) = header::read(name, value)? {
             draft.set(name, given)?;
@@ -67,7 +100,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::Problem;
+    use crate::{Invalid, Problem};
 
     fn text(text: &str) -> AMQPValue {
         AMQPValue::LongString(text.into())
@@ -86,7 +119,7 @@ mod tests {
 
     fn problem(result: Result<Event, DecodeError>) -> (String, Problem) {
         match result {
-            Err(DecodeError::Attribute { name, problem }) => (name, problem),
+            Err(DecodeError::Invalid(Invalid::Attribute { name, problem })) => (name, problem),
             other => panic!("{other:?}"),
         }
     }
@@ -205,11 +238,15 @@ mod tests {
     #[test]
     fn another_version_is_refused_by_its_name() {
         let result = decode(&message(&[("cloudEvents_specversion", text("0.3"))]), b"");
-        assert!(matches!(result, Err(DecodeError::SpecVersion(version)) if version == "0.3"));
+        assert!(
+            matches!(result, Err(DecodeError::Invalid(Invalid::SpecVersion(version))) if version == "0.3")
+        );
         let structured = BasicProperties::default().with_content_type("application/cloudevents+json".into());
         let result =
             decode(&structured, b"{\"specversion\":\"0.3\",\"id\":\"1\",\"source\":\"/x\",\"type\":\"t\"}");
-        assert!(matches!(result, Err(DecodeError::SpecVersion(version)) if version == "0.3"));
+        assert!(
+            matches!(result, Err(DecodeError::Invalid(Invalid::SpecVersion(version))) if version == "0.3")
+        );
     }
 
     #[test]

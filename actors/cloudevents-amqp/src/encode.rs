@@ -7,6 +7,7 @@ use lapin::{
 };
 
 use crate::{
+    amqp10,
     draft::rfc3339,
     error::{DataError, EncodeError, Invalid, Problem},
     header::header_name,
@@ -20,13 +21,43 @@ const PERSISTENT: u8 = 2;
 /// The content type of an event in structured mode.
 const STRUCTURED: &str = "application/cloudevents+json; charset=utf-8";
 
-/// A message that carries one event.
+/// A message that carries one event, ready for lapin's `basic_publish`.
+///
+/// # Examples
+/// What this crate leaves open is the publisher's to set:
+/// ```
+/// use cloudevents::{EventBuilder, EventBuilderV10};
+/// use cloudevents_amqp::{Encoded, encode_binary};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let event = EventBuilderV10::new().id("1").source("/shop").ty("com.example.ping").build()?;
+/// let Encoded { properties, body } = encode_binary(&event)?;
+/// assert_eq!(properties.delivery_mode(), &Some(2));
+/// let properties = properties.with_expiration("60000".into());
+/// // channel.basic_publish(exchange, event.ty().into(), options, &body, properties).await?
+/// # assert!(body.is_empty() && properties.expiration().is_some());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Encoded {
     /// Content type, headers, `message_id`, `type` and delivery mode 2 (persistent); `timestamp` and the rest are not set.
     pub properties: BasicProperties,
     /// The body, in bytes.
     pub body: Vec<u8>,
+}
+
+impl Encoded {
+    /// The same with its attributes said once more, as application-properties of AMQP 1.0: RabbitMQ 3 shows an AMQP 1.0 receiver no
+    /// headers. RabbitMQ 4 needs no such. A structured message has no attributes outside, and stays as it is.
+    #[must_use]
+    pub fn for_amqp10(mut self) -> Self {
+        if let Some(mut headers) = self.properties.headers().clone() {
+            headers.insert(amqp10::HEADER.into(), amqp10::write(&headers));
+            self.properties = self.properties.with_headers(headers);
+        }
+        self
+    }
 }
 
 /// Writes an event in binary mode: attributes as headers `cloudEvents_<name>`, data as the body, `datacontenttype` as content type.
@@ -37,11 +68,33 @@ pub struct Encoded {
 /// stay under the connection's `frame_max`, which this crate does not know.
 ///
 /// # Errors
-/// [`EncodeError::SpecVersion`] and [`EncodeError::Attribute`] as in [`validate`], and for a content type or a header's name above 255
-/// bytes or a `datacontenttype` that would be read as structured mode; [`EncodeError::Data`] when the content type is JSON's and the
-/// data, text or bytes, is not JSON.
+/// [`EncodeError::Invalid`] as in [`validate`], and for a content type or a header's name above 255 bytes or a `datacontenttype` that
+/// would be read as structured mode; [`EncodeError::Data`] when the content type is JSON's and the data, text or bytes, is not JSON.
 ///
 /// Source: CloudEvents AMQP binding 1.0.2, section 3.1.
+///
+/// # Examples
+/// ```
+/// use cloudevents::{EventBuilder, EventBuilderV10};
+/// use cloudevents_amqp::{EncodeError, encode_binary};
+/// use lapin::types::AMQPValue;
+/// use serde_json::json;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let builder = EventBuilderV10::new().id("1").source("/shop").ty("com.example.order.v1");
+/// let event = builder.clone().extension("retries", 3).data("application/json", json!({"total": 42})).build()?;
+/// let message = encode_binary(&event)?;
+/// assert_eq!(message.body, br#"{"total":42}"#);
+/// assert_eq!(message.properties.content_type().as_ref().map(|it| it.as_str()), Some("application/json"));
+/// let headers = message.properties.headers().as_ref().ok_or("no headers")?.inner();
+/// assert_eq!(headers.get("cloudEvents_type"), Some(&AMQPValue::LongString("com.example.order.v1".into())));
+/// assert_eq!(headers.get("cloudEvents_retries"), Some(&AMQPValue::LongInt(3)));
+///
+/// let broken = builder.data("application/json", "no json").build()?;
+/// assert!(matches!(encode_binary(&broken), Err(EncodeError::Data(_))));
+/// # Ok(())
+/// # }
+/// ```
 pub fn encode_binary(event: &Event) -> Result<Encoded, EncodeError> {
     validate(event)?;
     let mut headers = FieldTable::default();
@@ -85,10 +138,25 @@ pub fn encode_binary(event: &Event) -> Result<Encoded, EncodeError> {
 /// text without a content type, which would otherwise be read as JSON.
 ///
 /// # Errors
-/// [`EncodeError::SpecVersion`] and [`EncodeError::Attribute`] as in [`validate`]; [`EncodeError::Data`] when the content type is JSON's
-/// and the data is text that is not JSON.
+/// [`EncodeError::Invalid`] as in [`validate`]; [`EncodeError::Data`] when the content type is JSON's and the data is text that is not
+/// JSON.
 ///
 /// Source: CloudEvents AMQP binding 1.0.2, section 3.2, and JSON format 1.0.2.
+///
+/// # Examples
+/// ```
+/// use cloudevents::{EventBuilder, EventBuilderV10};
+/// use cloudevents_amqp::encode_structured;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let event = EventBuilderV10::new().id("1").source("/shop").ty("com.example.ping").data("text/plain", "hello").build()?;
+/// let message = encode_structured(&event)?;
+/// let body: serde_json::Value = serde_json::from_slice(&message.body)?;
+/// assert_eq!((&body["id"], &body["data"]), (&"1".into(), &"hello".into()));
+/// assert!(message.properties.headers().is_none());
+/// # Ok(())
+/// # }
+/// ```
 pub fn encode_structured(event: &Event) -> Result<Encoded, EncodeError> {
     validate(event)?;
     let body = structured::write(event)?;
@@ -162,7 +230,7 @@ mod tests {
 
     fn problem(result: Result<Encoded, EncodeError>) -> Option<(String, Problem)> {
         match result {
-            Err(EncodeError::Attribute { name, problem }) => Some((name, problem)),
+            Err(EncodeError::Invalid(Invalid::Attribute { name, problem })) => Some((name, problem)),
             _ => None,
         }
     }
@@ -254,7 +322,10 @@ mod tests {
         let old = EventBuilderV03::new().id("1").source("/x").ty("t").build().unwrap();
         for encode in [encode_binary, encode_structured] {
             assert_eq!(problem(encode(&empty)), Some(("id".to_owned(), Problem::Empty)));
-            assert!(matches!(encode(&old), Err(EncodeError::SpecVersion(version)) if version == "0.3"));
+            assert!(matches!(
+                encode(&old),
+                Err(EncodeError::Invalid(Invalid::SpecVersion(version))) if version == "0.3"
+            ));
         }
     }
 

@@ -7,6 +7,13 @@ use thiserror::Error;
 const SHOWN: usize = 64;
 
 /// What is wrong with one attribute; reads on after the attribute's name.
+///
+/// # Examples
+/// ```
+/// use cloudevents_amqp::Problem;
+///
+/// assert_eq!(format!("attribute time {}", Problem::Time), "attribute time is not an rfc 3339 time");
+/// ```
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Problem {
@@ -57,11 +64,20 @@ pub enum Problem {
     EventFormat,
 }
 
-/// Why an event is not a valid CloudEvent of version 1.0; returned by [`validate`](crate::validate).
+/// Why an event is not a valid CloudEvent of version 1.0; returned by [`validate`](crate::validate), and held by [`EncodeError`] and
+/// [`DecodeError`].
+///
+/// # Examples
+/// ```
+/// use cloudevents_amqp::{Invalid, Problem};
+///
+/// let invalid = Invalid::Attribute { name: "id".to_owned(), problem: Problem::Empty };
+/// assert_eq!(invalid.to_string(), "attribute id is empty");
+/// ```
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Invalid {
-    /// The version is not 1.0; holds the version found.
+    /// The version is not 1.0; holds the version found, at most 64 characters, escaped.
     #[error("specversion {0} is not supported, only 1.0 is")]
     SpecVersion(String),
     /// One attribute is wrong.
@@ -82,6 +98,18 @@ impl Invalid {
 }
 
 /// Why an event's data does not fit what its attributes say of it; never holds any of the data.
+///
+/// # Examples
+/// ```
+/// use cloudevents_amqp::{DataError, DecodeError, decode};
+/// use lapin::BasicProperties;
+///
+/// let properties = BasicProperties::default().with_content_type("application/cloudevents+json".into());
+/// let body = br#"{"specversion": "1.0", "id": "1", "source": "/", "type": "t", "data_base64": "*secret*"}"#;
+/// let error = decode(&properties, body).unwrap_err();
+/// assert!(matches!(error, DecodeError::Data(DataError::Base64)));
+/// assert_eq!(error.to_string(), "data_base64 is not valid base64");
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DataError {
@@ -101,20 +129,25 @@ pub enum DataError {
 
 /// Why an event was not written as a message; used by [`encode_binary`](crate::encode_binary) and
 /// [`encode_structured`](crate::encode_structured).
+///
+/// # Examples
+/// ```
+/// use cloudevents::{EventBuilder, EventBuilderV10};
+/// use cloudevents_amqp::{EncodeError, Invalid, Problem, encode_binary};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let event = EventBuilderV10::new().id("1").source("not a uri").ty("com.example.ping").build()?;
+/// let expected = Invalid::Attribute { name: "source".to_owned(), problem: Problem::UriReference };
+/// assert!(matches!(encode_binary(&event), Err(EncodeError::Invalid(invalid)) if invalid == expected));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// The event's version is not 1.0; holds the version.
-    #[error("specversion {0} is not supported, only 1.0 is")]
-    SpecVersion(String),
-    /// One attribute is wrong.
-    #[error("attribute {name} {problem}")]
-    Attribute {
-        /// The attribute's name, at most 64 characters, escaped.
-        name: String,
-        /// What is wrong with it.
-        problem: Problem,
-    },
+    /// The event is no CloudEvent of version 1.0, or AMQP cannot carry one of its attributes.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
     /// The data does not fit its content type.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -124,6 +157,15 @@ pub enum EncodeError {
 }
 
 /// Why a message is not an event that this crate reads; used by [`decode`](crate::decode).
+///
+/// # Examples
+/// ```
+/// use cloudevents_amqp::{DecodeError, decode};
+/// use lapin::BasicProperties;
+///
+/// let batch = BasicProperties::default().with_content_type("application/cloudevents-batch+json".into());
+/// assert!(matches!(decode(&batch, b"[]"), Err(DecodeError::Batch)));
+/// ```
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -133,17 +175,9 @@ pub enum DecodeError {
     /// The message is a structured event in another format than JSON; holds the media type.
     #[error("event format {0} is not supported, only application/cloudevents+json is")]
     Format(String),
-    /// The event's version is not 1.0; holds the version, at most 64 characters, escaped.
-    #[error("specversion {0} is not supported, only 1.0 is")]
-    SpecVersion(String),
-    /// One attribute is wrong.
-    #[error("attribute {name} {problem}")]
-    Attribute {
-        /// The attribute's name, at most 64 characters, escaped.
-        name: String,
-        /// What is wrong with it.
-        problem: Problem,
-    },
+    /// The message carries no CloudEvent of version 1.0: an attribute is missing or wrong.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
     /// The body of a structured event is not JSON, or nests deeper than 127 levels.
     #[error("the structured event is not valid json")]
     Envelope(#[source] serde_json::Error),
@@ -153,24 +187,6 @@ pub enum DecodeError {
     /// The data does not fit its content type.
     #[error(transparent)]
     Data(#[from] DataError),
-}
-
-impl From<Invalid> for EncodeError {
-    fn from(invalid: Invalid) -> Self {
-        match invalid {
-            Invalid::SpecVersion(version) => Self::SpecVersion(version),
-            Invalid::Attribute { name, problem } => Self::Attribute { name, problem },
-        }
-    }
-}
-
-impl From<Invalid> for DecodeError {
-    fn from(invalid: Invalid) -> Self {
-        match invalid {
-            Invalid::SpecVersion(version) => Self::SpecVersion(version),
-            Invalid::Attribute { name, problem } => Self::Attribute { name, problem },
-        }
-    }
 }
 
 /// Makes text from a peer fit for an error: one line, no control characters, of bounded length.

@@ -200,7 +200,10 @@ mod tests {
         ] {
             let error = read(&envelope(json!({"n": value}))).unwrap_err();
             assert!(
-                matches!(&error, DecodeError::Attribute { name, problem } if name == "n" && *problem == expected),
+                matches!(
+                    &error,
+                    DecodeError::Invalid(Invalid::Attribute { name, problem }) if name == "n" && *problem == expected
+                ),
                 "{error}"
             );
         }

@@ -18,6 +18,23 @@ use crate::uri;
 /// [`Invalid::SpecVersion`] for any version but 1.0, else [`Invalid::Attribute`] for the first attribute that is wrong.
 ///
 /// Source: CloudEvents 1.0.2, "Context Attributes" and "Type System".
+///
+/// # Examples
+/// The SDK's builder takes what the specification forbids:
+/// ```
+/// use cloudevents::{EventBuilder, EventBuilderV10};
+/// use cloudevents_amqp::{Invalid, Problem, validate};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let builder = EventBuilderV10::new().id("1").source("/shop").ty("com.example.ping");
+/// assert_eq!(validate(&builder.clone().build()?), Ok(()));
+///
+/// let event = builder.extension("Retry-Count", 3).build()?;
+/// let expected = Invalid::Attribute { name: "Retry-Count".to_owned(), problem: Problem::ExtensionName };
+/// assert_eq!(validate(&event), Err(expected));
+/// # Ok(())
+/// # }
+/// ```
 pub fn validate(event: &Event) -> Result<(), Invalid> {
     if event.specversion() != SpecVersion::V10 {
         return Err(Invalid::SpecVersion(event.specversion().to_string()));

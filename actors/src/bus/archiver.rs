@@ -8,19 +8,15 @@ use lapin::{
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
     types::{AMQPValue, FieldTable},
 };
+use orrery_observability::metrics;
 use serde_json::{Map, Value};
 use tracing::info;
 
-use super::{Bus, BusError, delivery::trace_of, envelope, topology};
+use super::{BusError, Footing, delivery::trace_of, envelope, topology};
 use crate::{
-    clock::Clock,
-    random::Random,
     seal::sha256,
-    store::{
-        Pool,
-        dead_letters::{self, DeadLetter},
-    },
-    supervise::Shutdown,
+    store::dead_letters::{self, DeadLetter},
+    supervise::{Pulse, Shutdown},
 };
 
 /// Letters that are held at once.
@@ -28,16 +24,12 @@ const PREFETCH: u16 = 32;
 
 /// Archives the dead letters of this process's handlers.
 pub struct Archiver {
-    /// The broker.
-    pub bus: Bus,
-    /// A pool whose role may write dead letters.
-    pub pool: Pool,
+    /// What it stands on; the pool's role may write dead letters.
+    pub footing: Footing,
     /// The handlers' names.
     pub handlers: Vec<&'static str>,
-    /// The time of letters that carry none.
-    pub clock: Clock,
-    /// The source of letters' ids.
-    pub random: Random,
+    /// What it shows of its work.
+    pub pulse: Pulse,
     /// When to end.
     pub shutdown: Shutdown,
 }
@@ -48,7 +40,7 @@ impl Archiver {
     /// # Errors
     /// When broker or database go away; what is not archived stays in its queue.
     pub async fn run(mut self) -> Result<(), BusError> {
-        let connection = self.bus.connect("archiver").await?;
+        let connection = self.footing.bus.connect("archiver").await?;
         let mut letters = Vec::new();
         for handler in &self.handlers {
             let channel = connection.create_channel().await?;
@@ -69,8 +61,11 @@ impl Archiver {
                 next = letters.next() => {
                     let (handler, raw) = next.ok_or_else(|| BusError::Cancelled("archiver".to_owned()))?;
                     let raw = raw?;
+                    let held = self.pulse.take();
                     self.archive(handler, &raw).await?;
                     raw.acker.ack(BasicAckOptions::default()).await?;
+                    held.done();
+                    metrics::dead_letter(handler);
                 }
                 () = self.shutdown.requested() => {
                     connection.close(200, "shutdown".into()).await?;
@@ -93,10 +88,10 @@ impl Archiver {
             .unwrap_or_default();
         let failed_at = envelope::text(properties, envelope::FAILED_AT)
             .and_then(|text| DateTime::parse_from_rfc3339(&text).ok())
-            .map_or_else(|| self.clock.now(), |time| time.to_utc());
+            .map_or_else(|| self.footing.clock.now(), |time| time.to_utc());
         info!(handler, event = event.as_ref().map(AttributesReader::id), reason, "dead letter archived");
         let letter = DeadLetter {
-            id: self.random.uuid_v7(&self.clock),
+            id: self.footing.random.uuid_v7(&self.footing.clock),
             handler: handler.to_owned(),
             letter,
             source: event.as_ref().map(|event| event.source().to_string()),
@@ -111,7 +106,7 @@ impl Archiver {
             headers: headers(properties),
             body: raw.data.clone(),
         };
-        let mut connection = self.pool.get().await?;
+        let mut connection = self.footing.pool.get().await?;
         Ok(dead_letters::insert(&mut connection, letter).await?)
     }
 }

@@ -6,10 +6,11 @@ use std::{
     time::Duration,
 };
 
+use cloudevents::Event;
+use cloudevents_amqp::{EncodeError, Encoded};
 use lapin::{
     BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ConnectionStatus,
-    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
-    types::FieldTable,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
     uri::AMQPUri,
 };
 use secrecy::ExposeSecret;
@@ -36,14 +37,14 @@ pub enum BusError {
     #[error("the broker refused to keep a message")]
     Nacked,
     /// No queue takes a message that must have one.
-    #[error("no queue '{0}' is there: run 'orrery migrate'")]
+    #[error("no queue takes '{0}': run 'orrery migrate'")]
     Unroutable(String),
     /// The queue was deleted, or the broker ended the consumer.
     #[error("the broker ended the consumer of '{0}'")]
     Cancelled(String),
     /// A message cannot be written as AMQP.
     #[error("the message cannot be written: {0}")]
-    Encode(#[from] cloudevents_amqp::EncodeError),
+    Encode(#[from] EncodeError),
     /// A row of the outbox is no CloudEvent.
     #[error("the row is no CloudEvent: {0}")]
     Event(String),
@@ -76,22 +77,47 @@ impl Bus {
         self.config.confirm_timeout
     }
 
+    /// The virtual host.
+    ///
+    /// # Errors
+    /// When the address is none.
+    pub fn vhost(&self) -> Result<String, BusError> {
+        let uri: AMQPUri = self.config.url.expose_secret().parse().map_err(BusError::Address)?;
+        Ok(uri.vhost)
+    }
+
     /// Opens a connection that the broker knows by `name`. Call it on the main runtime.
     ///
     /// # Errors
     /// When the broker is away, refuses, or does not answer in time.
     pub async fn connect(&self, name: &str) -> Result<Connection, BusError> {
-        let connection = self.connect_aside(name).await?;
-        let status = connection.status().clone();
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), status);
-        Ok(connection)
+        Ok(self.registered(name, self.open(name, Some(FRAME_MAX_BYTES)).await?))
     }
 
     /// The same for a connection that comes and goes, and whose end tells nothing of the broker's health.
     pub(super) async fn connect_aside(&self, name: &str) -> Result<Connection, BusError> {
+        self.open(name, Some(FRAME_MAX_BYTES)).await
+    }
+
+    /// The same for who reads what others wrote: frames are as large as the broker allows, since lapin ends a connection on which a larger
+    /// one arrives, and a message with such headers would end every next one as well.
+    ///
+    /// # Errors
+    /// As `connect`.
+    pub async fn connect_with_large_frames(&self, name: &str) -> Result<Connection, BusError> {
+        Ok(self.registered(name, self.open(name, None).await?))
+    }
+
+    fn registered(&self, name: &str, connection: Connection) -> Connection {
+        let status = connection.status().clone();
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), status);
+        connection
+    }
+
+    async fn open(&self, name: &str, frame_max: Option<u32>) -> Result<Connection, BusError> {
         let mut uri: AMQPUri = self.config.url.expose_secret().parse().map_err(BusError::Address)?;
         uri.query.heartbeat = Some(self.config.heartbeat_seconds);
-        uri.query.frame_max = Some(FRAME_MAX_BYTES);
+        uri.query.frame_max = frame_max;
         let properties =
             ConnectionProperties::default().with_connection_name(format!("orrery-{name}").into());
         Ok(tokio::time::timeout(self.config.timeout, Connection::connect_uri(uri, properties))
@@ -105,15 +131,16 @@ impl Bus {
         !connections.is_empty() && connections.values().all(ConnectionStatus::connected)
     }
 
-    /// Asks for a queue without declaring it.
+    /// Waits for an answer of the broker, as long as is configured.
     ///
     /// # Errors
-    /// When it is missing, or the broker is away.
-    pub async fn has_queue(&self, connection: &Connection, queue: &str) -> Result<(), BusError> {
-        let channel = connection.create_channel().await?;
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
-        channel.queue_declare(queue.into(), passive, FieldTable::default()).await?;
-        Ok(())
+    /// The answer's own error, and when none comes in time.
+    pub(super) async fn within<T>(
+        &self,
+        work: impl Future<Output = lapin::Result<T>>,
+    ) -> Result<T, BusError> {
+        let limit = self.config.timeout;
+        tokio::time::timeout(limit, work).await.map_err(|_| BusError::Timeout(limit))?.map_err(BusError::Amqp)
     }
 
     /// A channel that confirms what is published on it.
@@ -126,15 +153,23 @@ impl Bus {
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             Ok(channel)
         };
-        tokio::time::timeout(self.config.timeout, open)
-            .await
-            .map_err(|_| BusError::Timeout(self.config.timeout))?
+        self.within(open).await
+    }
+
+    /// An event as it is published; with its attributes said once more where a partner reads by AMQP 1.0 from RabbitMQ 3.
+    ///
+    /// # Errors
+    /// When it is no valid event.
+    pub fn encode(&self, event: &Event) -> Result<Encoded, EncodeError> {
+        let encoded = cloudevents_amqp::encode_binary(event)?;
+        let amqp10 = self.config.partners.iter().any(|partner| partner.amqp10);
+        Ok(if amqp10 { encoded.for_amqp10() } else { encoded })
     }
 
     /// Publishes to a queue by the default exchange and waits for the confirm.
     ///
     /// # Errors
-    /// When it is not confirmed: the message is then not safe, and what it was made from must not be acknowledged.
+    /// As `publish`.
     pub async fn publish_to_queue(
         &self,
         channel: &Channel,
@@ -142,9 +177,24 @@ impl Bus {
         properties: BasicProperties,
         body: &[u8],
     ) -> Result<(), BusError> {
+        self.publish(channel, "", queue, properties, body).await
+    }
+
+    /// Publishes to an exchange and waits for the confirm.
+    ///
+    /// # Errors
+    /// When it is not confirmed: the message is then not safe, and what it was made from must not be acknowledged.
+    pub async fn publish(
+        &self,
+        channel: &Channel,
+        exchange: &str,
+        routing_key: &str,
+        properties: BasicProperties,
+        body: &[u8],
+    ) -> Result<(), BusError> {
         let publish = async {
             channel
-                .basic_publish("".into(), queue.into(), mandatory(), body, properties)
+                .basic_publish(exchange.into(), routing_key.into(), mandatory(), body, properties)
                 .await?
                 .await
                 .map_err(BusError::Amqp)
@@ -154,7 +204,7 @@ impl Bus {
             .map_err(|_| BusError::Timeout(self.config.confirm_timeout))??;
         match confirmation {
             Confirmation::Ack(None) => Ok(()),
-            Confirmation::Ack(Some(_)) => Err(BusError::Unroutable(queue.to_owned())),
+            Confirmation::Ack(Some(_)) => Err(BusError::Unroutable(routing_key.to_owned())),
             Confirmation::Nack(_) | Confirmation::NotRequested => Err(BusError::Nacked),
         }
     }

@@ -1,5 +1,5 @@
-//! The consumer actor of one handler: its connection, its lane and its quarantine lane, waiting and draining.
-//! What happens to one delivery lives in `lane`.
+//! The consumer actor of one handler: its connection and its lane, acknowledging, waiting and draining.
+//! What happens to one delivery lives in `lane`; the processes of the quarantine lane in `quarantine`.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -9,32 +9,48 @@ use lapin::{
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
     types::FieldTable,
 };
-use tokio::task::{Id, JoinSet};
+use tokio::{
+    sync::Notify,
+    task::{Id, JoinSet},
+};
 use tracing::{info, warn};
 
 use super::{
-    Bus, BusError, Handler, HandlerSpec,
+    BusError, Footing, Handler,
+    acks::Acks,
+    claims::Keeper,
     handler::Failure,
     lane::{InFlight, Lane, Next},
     topology,
 };
-use crate::{
-    clock::Clock,
-    random::Random,
-    store::Pool,
-    supervise::{Shutdown, backoff::Backoff},
-};
+use crate::supervise::{Held, Pulse, Shutdown, backoff::Backoff};
+
+/// How long what is finished may wait for what was delivered before it.
+const STRAGGLERS: Duration = Duration::from_millis(100);
+/// A quarantine lane that was empty for so long needs no process.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Which of the handler's queues is read.
+#[derive(Clone)]
+pub enum Source {
+    /// Its own, with its prefetch.
+    Main,
+    /// Its quarantine lane, one message at a time; rung when that was empty for a while.
+    Quarantine(Arc<Notify>),
+}
 
 /// One handler's consumer.
 pub struct Consumer {
-    lane: Arc<Lane>,
-    shutdown: Shutdown,
-}
-
-struct Subscription {
-    channel: Channel,
-    consumer: lapin::Consumer,
-    queue: String,
+    /// What it stands on.
+    pub footing: Footing,
+    /// The logic.
+    pub handler: Arc<dyn Handler>,
+    /// Where its messages come from.
+    pub source: Source,
+    /// What it shows of its work.
+    pub pulse: Pulse,
+    /// When to end.
+    pub shutdown: Shutdown,
 }
 
 enum Ended {
@@ -42,96 +58,107 @@ enum Ended {
     Waiting(Failure),
 }
 
+/// One life's subscription to a queue.
+struct Subscription {
+    channel: Channel,
+    consumer: lapin::Consumer,
+    queue: String,
+    acks: Acks,
+    /// As many finished ones are acknowledged one by one: half of the prefetch.
+    most_waiting: usize,
+}
+
 /// The deliveries at work, each by its task.
 #[derive(Default)]
 struct AtWork {
     tasks: JoinSet<Result<Next, BusError>>,
-    deliveries: HashMap<Id, Arc<InFlight>>,
+    deliveries: HashMap<Id, (Arc<InFlight>, Held)>,
 }
 
 impl Consumer {
-    /// A consumer that has yet to run.
-    pub fn new(
-        bus: Bus,
-        pool: Pool,
-        handler: Arc<dyn Handler>,
-        clock: Clock,
-        random: Random,
-        shutdown: Shutdown,
-    ) -> Self {
-        let spec: HandlerSpec = handler.spec();
-        Self { lane: Arc::new(Lane { bus, pool, handler, spec, clock, random }), shutdown }
-    }
-
     /// Consumes until shutdown.
     ///
     /// # Errors
     /// When the broker ends the connection or does not confirm: the supervisor then builds a new consumer.
     pub async fn run(mut self) -> Result<(), BusError> {
-        let connection = self.lane.bus.connect(self.lane.spec.name).await?;
-        let publish = self.lane.bus.confirming(&connection).await?;
+        let Footing { bus, pool, clock, random } = self.footing.clone();
+        let spec = self.handler.spec();
+        let connection = match &self.source {
+            Source::Main => bus.connect(spec.name).await?,
+            Source::Quarantine(_) => bus.connect(&topology::quarantine(spec.name)).await?,
+        };
+        let (claims, keeper) = Keeper::new(spec.name, pool, random.clone(), self.pulse.clone());
+        // It ends with this life.
+        let mut keepers = JoinSet::new();
+        keepers.spawn(keeper.run());
+        let lane = Arc::new(Lane {
+            publish: bus.confirming(&connection).await?,
+            handler: Arc::clone(&self.handler),
+            bus,
+            spec,
+            clock,
+            random,
+            claims,
+        });
         loop {
-            match self.consume(&connection, &publish).await? {
+            match self.consume(&connection, &lane).await? {
                 Ended::Shutdown => {
-                    self.lane.handler.close().await;
+                    lane.handler.close().await;
                     connection.close(200, "shutdown".into()).await?;
                     return Ok(());
                 }
                 Ended::Waiting(failure) => {
-                    warn!(handler = self.lane.spec.name, reason = failure.reason, causes = ?failure.causes,
+                    warn!(handler = lane.spec.name, reason = failure.reason, causes = ?failure.causes,
                           "a dependency is away: taking nothing until it is back");
-                    if self.dependency_back(&connection).await? {
-                        info!(handler = self.lane.spec.name, "the dependency is back");
+                    if self.dependency_back(&connection, &lane).await? {
+                        info!(handler = lane.spec.name, "the dependency is back");
                     }
                 }
             }
         }
     }
 
-    async fn consume(&mut self, connection: &Connection, publish: &Channel) -> Result<Ended, BusError> {
-        let name = self.lane.spec.name;
-        let mut main = self.subscribe(connection, name.to_owned(), self.lane.spec.prefetch).await?;
-        let mut quarantine = self.subscribe(connection, topology::quarantine(name), 1).await?;
+    async fn consume(&mut self, connection: &Connection, lane: &Arc<Lane>) -> Result<Ended, BusError> {
+        let mut subscription = self.subscribe(connection, lane).await?;
         let mut work = AtWork::default();
+        let mut stragglers = tokio::time::interval(STRAGGLERS);
         let ended = loop {
             tokio::select! {
-                delivery = main.consumer.next() => {
-                    work.start(&self.lane, publish, main.delivered(delivery)?);
+                delivery = subscription.consumer.next() => {
+                    let delivery = subscription.delivered(delivery)?;
+                    work.start(lane, delivery, &self.pulse);
                 }
-                delivery = quarantine.consumer.next() => {
-                    work.start(&self.lane, publish, quarantine.delivered(delivery)?);
-                }
-                Some(next) = work.next() => {
-                    if let Next::Wait(failure) = next? {
+                Some((tag, next)) = work.next() => {
+                    if let Some(failure) = subscription.finish(&mut work, tag, next).await? {
                         break Ended::Waiting(failure);
                     }
                 }
+                _ = stragglers.tick(), if subscription.acks.is_waiting() => {
+                    subscription.acks.flush(&subscription.channel, true).await?;
+                }
+                () = idle(&self.source), if work.is_empty() => {}
                 () = self.shutdown.requested() => break Ended::Shutdown,
             }
         };
-        for subscription in [&main, &quarantine] {
-            let cancel =
-                subscription.channel.basic_cancel(subscription.consumer.tag(), BasicCancelOptions::default());
-            within(&self.lane.bus, cancel).await?;
-        }
+        let tag = subscription.consumer.tag();
+        let cancel = subscription.channel.basic_cancel(tag, BasicCancelOptions::default());
+        lane.bus.within(cancel).await?;
         let limit = match ended {
             Ended::Shutdown => self.shutdown.grace(),
-            Ended::Waiting(_) => self.lane.spec.time_limit,
+            Ended::Waiting(_) => lane.spec.time_limit,
         };
-        work.drain(&self.lane, publish, limit).await?;
-        for subscription in [&mut main, &mut quarantine] {
-            subscription.hand_back_rest(&self.lane, publish).await?;
-            within(&self.lane.bus, subscription.channel.close(200, "".into())).await?;
-        }
+        work.drain(lane, &mut subscription.acks, limit).await?;
+        subscription.hand_back_rest(lane).await?;
+        subscription.acks.flush(&subscription.channel, true).await?;
+        lane.bus.within(subscription.channel.close(200, "".into())).await?;
         Ok(ended)
     }
 
-    async fn subscribe(
-        &self,
-        connection: &Connection,
-        queue: String,
-        prefetch: u16,
-    ) -> Result<Subscription, BusError> {
+    async fn subscribe(&self, connection: &Connection, lane: &Lane) -> Result<Subscription, BusError> {
+        let (queue, prefetch) = match &self.source {
+            Source::Main => (lane.spec.name.to_owned(), lane.spec.prefetch),
+            Source::Quarantine(_) => (topology::quarantine(lane.spec.name), 1),
+        };
         let open = async {
             let channel = connection.create_channel().await?;
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
@@ -145,69 +172,113 @@ impl Consumer {
                 .await?;
             Ok((channel, consumer))
         };
-        let (channel, consumer) = within(&self.lane.bus, open).await?;
-        Ok(Subscription { channel, consumer, queue })
+        let (channel, consumer) = lane.bus.within(open).await?;
+        let most_waiting = usize::from(prefetch / 2);
+        Ok(Subscription { channel, consumer, queue, acks: Acks::default(), most_waiting })
     }
 
     /// Probes until everything that the handler needs answers; false when a shutdown came first.
-    async fn dependency_back(&mut self, connection: &Connection) -> Result<bool, BusError> {
+    async fn dependency_back(&mut self, connection: &Connection, lane: &Lane) -> Result<bool, BusError> {
         let mut backoff = Backoff::dependency();
         loop {
             tokio::select! {
-                () = tokio::time::sleep(backoff.next(&self.lane.random)) => {}
+                () = tokio::time::sleep(backoff.next(&lane.random)) => {}
                 () = self.shutdown.requested() => return Ok(false),
             }
             if !connection.status().connected() {
-                return Err(BusError::Cancelled(self.lane.spec.name.to_owned()));
+                return Err(BusError::Cancelled(lane.spec.name.to_owned()));
             }
-            if self.lane.pool.is_up(Duration::from_secs(2)).await && self.lane.handler.probe().await.is_ok() {
+            if self.footing.pool.is_up(Duration::from_secs(2)).await && lane.handler.probe().await.is_ok() {
                 return Ok(true);
             }
         }
     }
 }
 
+/// Rings when a quarantine lane has had nothing for a while; never for another queue.
+async fn idle(source: &Source) {
+    match source {
+        Source::Main => std::future::pending().await,
+        Source::Quarantine(bell) => {
+            tokio::time::sleep(IDLE).await;
+            bell.notify_one();
+        }
+    }
+}
+
 impl Subscription {
     fn delivered(
-        &self,
+        &mut self,
         next: Option<lapin::Result<lapin::message::Delivery>>,
-    ) -> Result<lapin::message::Delivery, BusError> {
-        next.ok_or_else(|| BusError::Cancelled(self.queue.clone()))?.map_err(BusError::Amqp)
+    ) -> Result<InFlight, BusError> {
+        let raw = next.ok_or_else(|| BusError::Cancelled(self.queue.clone()))?.map_err(BusError::Amqp)?;
+        self.acks.begin(raw.delivery_tag);
+        Ok(InFlight::new(raw))
+    }
+
+    /// Takes what is finished and acknowledges it; what the consumer must wait for, if anything.
+    async fn finish(
+        &mut self,
+        work: &mut AtWork,
+        tag: u64,
+        next: Result<Next, BusError>,
+    ) -> Result<Option<Failure>, BusError> {
+        let mut finished = Some((tag, next));
+        let mut waiting = None;
+        // What is finished at the same time shares an acknowledgement.
+        while let Some((tag, next)) = finished {
+            if let Next::Wait(failure) = next? {
+                waiting = Some(failure);
+            }
+            self.acks.finish(tag);
+            finished = work.next().now_or_never().flatten();
+        }
+        let stragglers = self.acks.waiting() > self.most_waiting;
+        self.acks.flush(&self.channel, stragglers).await?;
+        Ok(waiting)
     }
 
     /// What had been delivered and was not begun goes to the retry queue, uncounted.
-    async fn hand_back_rest(&mut self, lane: &Lane, publish: &Channel) -> Result<(), BusError> {
+    async fn hand_back_rest(&mut self, lane: &Lane) -> Result<(), BusError> {
         while let Some(Some(delivery)) = self.consumer.next().now_or_never() {
-            lane.hand_back(publish, &InFlight::new(delivery?)).await?;
+            let delivery = self.delivered(Some(delivery))?;
+            lane.hand_back(&delivery).await?;
+            self.acks.finish(delivery.tag());
         }
         Ok(())
     }
 }
 
 impl AtWork {
-    fn start(&mut self, lane: &Arc<Lane>, publish: &Channel, raw: lapin::message::Delivery) {
-        let delivery = Arc::new(InFlight::new(raw));
-        let (lane, publish, at_work) = (Arc::clone(lane), publish.clone(), Arc::clone(&delivery));
-        let handle = self.tasks.spawn(async move { lane.work(&publish, &at_work).await });
-        self.deliveries.insert(handle.id(), delivery);
+    fn start(&mut self, lane: &Arc<Lane>, delivery: InFlight, pulse: &Pulse) {
+        let delivery = Arc::new(delivery);
+        let (lane, at_work) = (Arc::clone(lane), Arc::clone(&delivery));
+        let handle = self.tasks.spawn(pulse.seen(async move { lane.work(&at_work).await }));
+        self.deliveries.insert(handle.id(), (delivery, pulse.take()));
     }
 
-    async fn next(&mut self) -> Option<Result<Next, BusError>> {
-        match self.tasks.join_next_with_id().await? {
-            Ok((id, next)) => {
-                self.deliveries.remove(&id);
-                Some(next)
-            }
+    fn is_empty(&self) -> bool {
+        self.tasks.is_empty()
+    }
+
+    /// The next that is finished, by its tag.
+    async fn next(&mut self) -> Option<(u64, Result<Next, BusError>)> {
+        let (id, next) = match self.tasks.join_next_with_id().await? {
+            Ok((id, next)) => (id, next),
             // The lane itself panicked, not the handler: the delivery is unanswered, so the connection must go.
-            Err(error) => Some(Err(BusError::Cancelled(error.to_string()))),
-        }
+            Err(error) => (error.id(), Err(BusError::Cancelled(error.to_string()))),
+        };
+        let (delivery, held) = self.deliveries.remove(&id)?;
+        held.done();
+        Some((delivery.tag(), next))
     }
 
     /// Lets what is at work finish within `limit`; what does not is cut off and handed back uncounted.
-    async fn drain(&mut self, lane: &Lane, publish: &Channel, limit: Duration) -> Result<(), BusError> {
+    async fn drain(&mut self, lane: &Lane, acks: &mut Acks, limit: Duration) -> Result<(), BusError> {
         let finish = async {
-            while let Some(next) = self.next().await {
+            while let Some((tag, next)) = self.next().await {
                 next?;
+                acks.finish(tag);
             }
             Ok::<_, BusError>(())
         };
@@ -215,16 +286,10 @@ impl AtWork {
             return finished;
         }
         self.tasks.shutdown().await;
-        for delivery in std::mem::take(&mut self.deliveries).into_values() {
-            lane.hand_back(publish, &delivery).await?;
+        for (delivery, _held) in std::mem::take(&mut self.deliveries).into_values() {
+            lane.hand_back(&delivery).await?;
+            acks.finish(delivery.tag());
         }
         Ok(())
     }
-}
-
-async fn within<T>(bus: &Bus, work: impl Future<Output = lapin::Result<T>>) -> Result<T, BusError> {
-    tokio::time::timeout(bus.timeout(), work)
-        .await
-        .map_err(|_| BusError::Timeout(bus.timeout()))?
-        .map_err(BusError::Amqp)
 }

@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cloudevents::{AttributesReader, Data, Event};
 use diesel_async::AsyncPgConnection;
 use orrery_schemas::{events::EventData, trace::TraceParent};
-use uuid::Uuid;
 
 use super::handler::Failure;
 use crate::store::{
     StoreError,
-    inbox::{self, MessageKey},
+    inbox::{self, Claim},
 };
 
 /// A message under claim.
@@ -18,14 +17,14 @@ pub struct Delivery {
     event: Event,
     /// Tries before this one.
     attempt: i64,
-    key: MessageKey,
-    token: Uuid,
+    claim: Claim,
     settled: AtomicBool,
+    in_doubt: AtomicBool,
 }
 
 impl Delivery {
-    pub(super) fn new(event: Event, attempt: i64, key: MessageKey, token: Uuid) -> Self {
-        Self { event, attempt, key, token, settled: AtomicBool::new(false) }
+    pub(super) fn new(event: Event, attempt: i64, claim: Claim) -> Self {
+        Self { event, attempt, claim, settled: AtomicBool::new(false), in_doubt: AtomicBool::new(false) }
     }
 
     /// The event.
@@ -78,9 +77,14 @@ impl Delivery {
     /// # Errors
     /// When the claim was lost: the transaction must be rolled back.
     pub async fn settle(&self, connection: &mut AsyncPgConnection) -> Result<(), StoreError> {
-        inbox::settle(connection, &self.key, self.token).await?;
+        inbox::settle(connection, &self.claim).await?;
         self.settled.store(true, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Counts that the effect may have happened although this try failed, so that the next one may double it.
+    pub fn doubt(&self) {
+        self.in_doubt.store(true, Ordering::Relaxed);
     }
 
     /// Whether the handler settled the claim itself.
@@ -88,12 +92,12 @@ impl Delivery {
         self.settled.load(Ordering::Relaxed)
     }
 
-    pub(super) fn key(&self) -> &MessageKey {
-        &self.key
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.in_doubt.load(Ordering::Relaxed)
     }
 
-    pub(super) fn token(&self) -> Uuid {
-        self.token
+    pub(super) fn claim(&self) -> &Claim {
+        &self.claim
     }
 }
 

@@ -22,6 +22,17 @@ pub struct HandlerSpec {
     pub time_limit: Duration,
     /// The event types it subscribes to; none for a handler of commands.
     pub bindings: Vec<&'static str>,
+    /// What makes a message that is delivered twice have one effect.
+    pub once: Once,
+}
+
+/// What makes a message that is delivered twice have one effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Once {
+    /// The inbox's claims.
+    Inbox,
+    /// The effect itself, which changes nothing the second time: no claims, no database.
+    ByConstruction,
 }
 
 impl HandlerSpec {

@@ -1,55 +1,54 @@
-//! The way of one delivery: decode, claim, handle, and the answer to the broker. Connections and flow live in `consumer`.
+//! The way of one delivery: decode, claim, handle, and where it goes on. Connections, flow and acknowledgements live in `consumer`.
 
 use std::{
-    convert::Infallible,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use cloudevents::{AttributesReader, Event};
 use futures_util::FutureExt;
-use lapin::{Channel, message::Delivery as Raw, options::BasicAckOptions};
-use tracing::{Instrument, info, warn};
-use uuid::Uuid;
+use lapin::{BasicProperties, Channel, message::Delivery as Raw};
+use orrery_observability::metrics;
+use tracing::{Instrument, debug, info, warn};
 
 use super::{
     Bus, BusError, Delivery, Handler, HandlerSpec, MAX_MESSAGE_BYTES, Outcome,
+    claims::{self, Claims},
     delivery::trace_of,
     envelope,
-    handler::{Failure, PAUSE},
+    handler::{Failure, Once, PAUSE},
     topology,
 };
 use crate::{
     clock::Clock,
     random::Random,
-    store::{
-        Pool, StoreError,
-        inbox::{self, Claimed, MessageKey},
-    },
-    supervise::backoff::Backoff,
+    store::inbox::{Claim, Claimed, MessageKey},
 };
 
-/// How long a claim lasts without being prolonged; what a killed process was at work on waits so long.
-const LEASE: Duration = Duration::from_secs(10);
+/// How soon a message whose claim may end by itself is claimed again.
+const CLAIM_AGAIN: Duration = Duration::from_millis(500);
 
-/// What every delivery of a handler shares.
+/// What every delivery of a handler shares, in one life of its consumer.
 pub struct Lane {
     pub bus: Bus,
-    pub pool: Pool,
     pub handler: Arc<dyn Handler>,
     pub spec: HandlerSpec,
     pub clock: Clock,
     pub random: Random,
+    pub claims: Claims,
+    /// Where messages are sent on, with confirms.
+    pub publish: Channel,
 }
 
 /// A delivery that is being worked on, and what to undo when it is cut off.
 pub struct InFlight {
     raw: Raw,
-    claim: Mutex<Option<(MessageKey, Uuid)>>,
+    claim: Mutex<Option<Claim>>,
 }
 
-/// What the consumer does next.
+/// What the consumer does next. In any case the delivery is answered for and to be acknowledged.
+#[derive(Debug)]
 pub enum Next {
     /// Goes on.
     Continue,
@@ -61,22 +60,31 @@ impl InFlight {
     pub fn new(raw: Raw) -> Self {
         Self { raw, claim: Mutex::new(None) }
     }
+
+    pub fn tag(&self) -> u64 {
+        self.raw.delivery_tag
+    }
+
+    fn attempt(&self) -> i64 {
+        envelope::attempt(&self.raw.properties)
+    }
+
+    fn set_claim(&self, claim: Option<Claim>) -> Option<Claim> {
+        std::mem::replace(&mut self.claim.lock().unwrap_or_else(PoisonError::into_inner), claim)
+    }
 }
 
 impl Lane {
-    /// Takes one delivery to its answer.
-    pub async fn work(&self, publish: &Channel, delivery: &InFlight) -> Result<Next, BusError> {
+    /// Takes one delivery to where it is answered for.
+    pub async fn work(&self, delivery: &InFlight) -> Result<Next, BusError> {
         let raw = &delivery.raw;
         if raw.data.len() > MAX_MESSAGE_BYTES {
             let failure = Failure::new(format!("the message is larger than {MAX_MESSAGE_BYTES} bytes"));
-            return self.bury(publish, raw, envelope::attempt(&raw.properties), failure).await;
+            return self.bury_unread(raw, failure).await;
         }
         let event = match cloudevents_amqp::decode(&raw.properties, &raw.data) {
             Ok(event) => event,
-            Err(error) => {
-                let attempt = envelope::attempt(&raw.properties);
-                return self.bury(publish, raw, attempt, Failure::of(&error)).await;
-            }
+            Err(error) => return self.bury_unread(raw, Failure::of(&error)).await,
         };
         let trace = trace_of(&event).map(|trace| trace.trace_id());
         let span = tracing::info_span!(
@@ -85,84 +93,86 @@ impl Lane {
             event = event.id(),
             trace = trace.as_deref().unwrap_or_default()
         );
-        self.decoded(publish, delivery, event).instrument(span).await
+        let began = Instant::now();
+        let (answered, next) = self.decoded(delivery, event).instrument(span).await?;
+        metrics::delivered(self.spec.name, answered, began.elapsed());
+        Ok(next)
     }
 
-    async fn decoded(&self, publish: &Channel, delivery: &InFlight, event: Event) -> Result<Next, BusError> {
-        let raw = &delivery.raw;
-        let attempt = envelope::attempt(&raw.properties);
+    /// What is no event cannot be claimed, and is a dead letter at once.
+    async fn bury_unread(&self, raw: &Raw, failure: Failure) -> Result<Next, BusError> {
+        self.bury(raw, envelope::attempt(&raw.properties), failure).await?;
+        metrics::delivered(self.spec.name, "dead", Duration::ZERO);
+        Ok(Next::Continue)
+    }
+
+    /// The way of an event; how it was answered for, as the metrics name it.
+    async fn decoded(&self, in_flight: &InFlight, event: Event) -> Result<(&'static str, Next), BusError> {
+        let (raw, attempt) = (&in_flight.raw, in_flight.attempt());
         if self.is_expired(&event) {
-            return self.bury(publish, raw, attempt, Failure::new("the event has expired")).await;
+            self.bury(raw, attempt, Failure::new("the event has expired")).await?;
+            return Ok(("dead", Next::Continue));
         }
         let key = MessageKey {
             handler: self.spec.name,
             source: event.source().to_string(),
             id: event.id().to_owned(),
         };
-        let token = self.random.uuid_v4();
-        match self.claim(&key, token).await {
-            Ok(Claimed::Ours) => {}
+        let claim = Claim { key, token: self.random.uuid_v4() };
+        let delivery = Delivery::new(event, attempt, claim);
+        let outcome = match self.claim_when_free(delivery.claim(), raw.redelivered).await {
+            Ok(Claimed::Ours) => {
+                in_flight.set_claim(Some(delivery.claim().clone()));
+                self.handle(&delivery).await
+            }
             Ok(Claimed::Done) => {
                 info!("delivered again after its effect was done");
-                raw.acker.ack(BasicAckOptions::default()).await?;
-                return Ok(Next::Continue);
+                return Ok(("repeated", Next::Continue));
             }
             Ok(Claimed::Live) => {
                 info!("delivered again while it is worked on: held back");
-                return self.hand_back(publish, delivery).await.map(|()| Next::Continue);
+                self.hand_back(in_flight).await?;
+                return Ok(("held", Next::Continue));
             }
-            Err(error) => return self.store_failed(publish, delivery, attempt, &error).await,
-        }
-        *delivery.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some((key.clone(), token));
-
-        let delivered = Delivery::new(event, attempt, key, token);
-        let outcome = self.handle(&delivered).await;
+            Err(outcome) => outcome,
+        };
         match outcome {
             Outcome::Done => {
-                if !delivered.is_settled() {
-                    self.record_done(delivered.key()).await;
-                }
-                raw.acker.ack(BasicAckOptions::default()).await?;
-                info!("done");
-                Ok(Next::Continue)
+                self.mark_done(in_flight, &delivery).await;
+                debug!("done");
+                Ok(("done", Next::Continue))
             }
             Outcome::Retry(failure) if attempt == 0 => {
                 warn!(reason = failure.reason, causes = ?failure.causes, "failed, is tried once more");
-                self.release(delivered.key(), token).await;
+                self.release(in_flight, delivery.is_in_doubt()).await;
                 let queue = topology::retry(self.spec.name, self.spec.retry_delay);
-                self.forward(publish, raw, &queue, envelope::onward(&raw.properties, 1)).await?;
-                Ok(Next::Continue)
+                self.forward(raw, &queue, envelope::onward(&raw.properties, 1)).await?;
+                Ok(("retry", Next::Continue))
             }
             Outcome::Retry(failure) | Outcome::Reject(failure) => {
-                self.release(delivered.key(), token).await;
-                self.bury(publish, raw, attempt + 1, failure).await
+                self.release(in_flight, delivery.is_in_doubt()).await;
+                self.bury(raw, attempt + 1, failure).await?;
+                Ok(("dead", Next::Continue))
             }
             Outcome::Wait(failure) => {
-                self.hand_back(publish, delivery).await?;
-                Ok(Next::Wait(failure))
+                self.release(in_flight, delivery.is_in_doubt()).await;
+                self.hand_back(in_flight).await?;
+                Ok(("wait", Next::Wait(failure)))
             }
         }
     }
 
     /// Hands a message back with its count unchanged: it comes again after a pause.
-    pub async fn hand_back(&self, publish: &Channel, delivery: &InFlight) -> Result<(), BusError> {
-        let claim = delivery.claim.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some((key, token)) = claim {
-            self.release(&key, token).await;
-        }
+    pub async fn hand_back(&self, delivery: &InFlight) -> Result<(), BusError> {
+        self.release(delivery, false).await;
         let raw = &delivery.raw;
-        let queue = topology::retry(self.spec.name, PAUSE);
-        let properties = envelope::onward(&raw.properties, envelope::attempt(&raw.properties));
-        self.forward(publish, raw, &queue, properties).await
+        let properties = envelope::onward(&raw.properties, delivery.attempt());
+        self.forward(raw, &topology::retry(self.spec.name, PAUSE), properties).await
     }
 
     async fn handle(&self, delivery: &Delivery) -> Outcome {
         let work = AssertUnwindSafe(self.handler.handle(delivery)).catch_unwind();
-        let result = tokio::select! {
-            result = tokio::time::timeout(self.spec.time_limit, work) => result,
-            never = self.keep_claim(delivery) => match never {},
-        };
-        match result {
+        match tokio::time::timeout(self.spec.time_limit, work).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => Outcome::Retry(Failure::new("the handler panicked")),
             Err(_) => Outcome::Retry(Failure::new(format!(
@@ -172,89 +182,52 @@ impl Lane {
         }
     }
 
-    /// Prolongs the claim while its message is worked on; a killed process's claims end soon.
-    async fn keep_claim(&self, delivery: &Delivery) -> Infallible {
+    /// Claims a message; one that came back unanswered is held while its claim ends, since whoever had it may have died on it: handed back
+    /// it would be a new message, and the broker would forget how often it came back.
+    async fn claim_when_free(&self, claim: &Claim, redelivered: bool) -> Result<Claimed, Outcome> {
+        let began = Instant::now();
         loop {
-            tokio::time::sleep(LEASE / 3).await;
-            let renewal = async {
-                let mut connection = self.pool.get().await?;
-                inbox::renew(&mut connection, delivery.key(), delivery.token(), LEASE.as_secs_f64()).await
-            };
-            // A claim that is lost costs nothing here: an effect in the database rolls back at its mark.
-            if let Ok(Err(error)) = tokio::time::timeout(LEASE / 3, renewal).await {
-                warn!(%error, "the claim could not be prolonged");
+            let claimed = self.claim(claim).await?;
+            if claimed != Claimed::Live || !redelivered || began.elapsed() > claims::LEASE + CLAIM_AGAIN {
+                return Ok(claimed);
             }
+            tokio::time::sleep(CLAIM_AGAIN).await;
         }
     }
 
-    async fn claim(&self, key: &MessageKey, token: Uuid) -> Result<Claimed, StoreError> {
-        let mut connection = self.pool.get().await?;
-        let ask = inbox::claim(&mut connection, key, token, LEASE.as_secs_f64());
-        tokio::time::timeout(self.spec.time_limit, ask)
-            .await
-            .unwrap_or(Err(StoreError::Silent(self.spec.time_limit)))
+    /// Claims; a claim that failed is an outcome of the delivery like any other.
+    async fn claim(&self, claim: &Claim) -> Result<Claimed, Outcome> {
+        if self.spec.once == Once::ByConstruction {
+            return Ok(Claimed::Ours);
+        }
+        self.claims.claim(claim.clone()).await.map_err(|error| {
+            let failure = Failure::of(&*error);
+            if error.is_outage() { Outcome::Wait(failure) } else { Outcome::Retry(failure) }
+        })
     }
 
-    async fn store_failed(
-        &self,
-        publish: &Channel,
-        delivery: &InFlight,
-        attempt: i64,
-        error: &StoreError,
-    ) -> Result<Next, BusError> {
-        let failure = Failure::of(error);
-        if error.is_outage() {
-            self.hand_back(publish, delivery).await?;
-            return Ok(Next::Wait(failure));
+    async fn mark_done(&self, in_flight: &InFlight, delivery: &Delivery) {
+        if self.spec.once == Once::ByConstruction {
+            return;
         }
-        let raw = &delivery.raw;
-        if attempt == 0 {
-            let queue = topology::retry(self.spec.name, self.spec.retry_delay);
-            self.forward(publish, raw, &queue, envelope::onward(&raw.properties, 1)).await?;
-            return Ok(Next::Continue);
+        if delivery.is_settled() {
+            self.claims.forget(delivery.claim().token).await;
+        } else {
+            self.claims.done(delivery.claim().clone()).await;
         }
-        self.bury(publish, raw, attempt + 1, failure).await
+        in_flight.set_claim(None);
     }
 
-    /// Writes down that the effect happened; while the database is away the delivery is held, since handing it back would double it.
-    async fn record_done(&self, key: &MessageKey) {
-        let mut backoff = Backoff::dependency();
-        loop {
-            let written = async {
-                let mut connection = self.pool.get().await?;
-                inbox::record_done(&mut connection, key).await
-            };
-            match tokio::time::timeout(self.spec.time_limit, written).await {
-                Ok(Ok(())) => return,
-                Ok(Err(error)) => warn!(%error, "the effect happened and is not written down yet"),
-                Err(_) => {
-                    warn!("the effect happened and is not written down yet: no answer from the database")
-                }
+    async fn release(&self, in_flight: &InFlight, in_doubt: bool) {
+        if let Some(claim) = in_flight.set_claim(None).filter(|_| self.spec.once == Once::Inbox) {
+            if in_doubt {
+                metrics::doubt(self.spec.name);
             }
-            tokio::time::sleep(backoff.next(&self.random)).await;
+            self.claims.release(claim, in_doubt).await;
         }
     }
 
-    /// Gives the claim back. A failure costs only time: the lease ends by itself.
-    async fn release(&self, key: &MessageKey, token: Uuid) {
-        let release = async {
-            let mut connection = self.pool.get().await?;
-            inbox::release(&mut connection, key, token).await
-        };
-        match tokio::time::timeout(self.spec.time_limit, release).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(%error, "the claim was not given back, it ends by itself"),
-            Err(_) => warn!("the claim was not given back, it ends by itself"),
-        }
-    }
-
-    async fn bury(
-        &self,
-        publish: &Channel,
-        raw: &Raw,
-        attempts: i64,
-        failure: Failure,
-    ) -> Result<Next, BusError> {
+    async fn bury(&self, raw: &Raw, attempts: i64, failure: Failure) -> Result<(), BusError> {
         warn!(reason = failure.reason, causes = ?failure.causes, attempts, "failed for good, is a dead letter");
         let letter = self.random.uuid_v7(&self.clock);
         let properties = envelope::dead(
@@ -265,20 +238,12 @@ impl Lane {
             self.clock.now(),
             letter,
         );
-        self.forward(publish, raw, &topology::dead(self.spec.name), properties).await?;
-        Ok(Next::Continue)
+        self.forward(raw, &topology::dead(self.spec.name), properties).await
     }
 
-    async fn forward(
-        &self,
-        publish: &Channel,
-        raw: &Raw,
-        queue: &str,
-        properties: lapin::BasicProperties,
-    ) -> Result<(), BusError> {
-        self.bus.publish_to_queue(publish, queue, properties, &raw.data).await?;
-        raw.acker.ack(BasicAckOptions::default()).await?;
-        Ok(())
+    /// Once this returns, the message is safe in its next queue.
+    async fn forward(&self, raw: &Raw, queue: &str, properties: BasicProperties) -> Result<(), BusError> {
+        self.bus.publish_to_queue(&self.publish, queue, properties, &raw.data).await
     }
 
     fn is_expired(&self, event: &Event) -> bool {

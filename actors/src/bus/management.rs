@@ -24,6 +24,11 @@ pub enum ManagementError {
     /// It is no address.
     #[error("broker.management_url is no address: write http://user:password@host:15672")]
     Address,
+    /// No client can be made.
+    #[error(
+        "there is no client for the management API: does this system trust any certificate authority (ca-certificates)?"
+    )]
+    Client(#[source] reqwest::Error),
     /// It cannot be reached or does not answer in time.
     #[error(
         "the management API cannot be reached: look at broker.management_url, and whether the plugin is enabled"
@@ -64,10 +69,20 @@ impl Management {
         base.set_username("")
             .and_then(|()| base.set_password(None))
             .map_err(|()| ManagementError::Address)?;
-        let client = Client::builder().timeout(LIMIT).build().map_err(ManagementError::Unreachable)?;
+        let mut client = Client::builder().timeout(LIMIT);
+        if base.scheme() == "http" {
+            // A system without certificate authorities is no obstacle then.
+            client = client.tls_certs_only([]);
+        }
+        let client = client.build().map_err(ManagementError::Client)?;
         let amqp: lapin::uri::AMQPUri =
             config.url.expose_secret().parse().map_err(|_| ManagementError::Address)?;
         Ok(Self { client, base, user, password: password.into(), vhost: amqp.vhost })
+    }
+
+    /// Its user, an administrator.
+    pub fn user(&self) -> &str {
+        &self.user
     }
 
     /// The virtual host that is ours.
@@ -107,6 +122,17 @@ impl Management {
     /// As `get`.
     pub async fn put(&self, parts: &[&str], body: &Value) -> Result<(), ManagementError> {
         self.ask(Method::PUT, parts, Some(body)).await.map(drop)
+    }
+
+    /// Deletes `/api/{parts...}`; what is not there is deleted already.
+    ///
+    /// # Errors
+    /// As `get`.
+    pub async fn delete(&self, parts: &[&str]) -> Result<(), ManagementError> {
+        match self.ask(Method::DELETE, parts, None).await {
+            Ok(_) | Err(ManagementError::Refused { status: StatusCode::NOT_FOUND, .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Asks for something to be done at `/api/{parts...}`.

@@ -1,26 +1,79 @@
-//! The topology of `contracts/broker.md`: exchanges, and per handler the queue, its retries, its quarantine and its dead letters.
-//! `orrery migrate` declares it; nothing else does.
+//! The topology of `contracts/broker.md` as data: exchanges, and per handler the queue, its retries, its quarantine and its dead
+//! letters; per partner its exchange and its queue. `orrery migrate` declares it (`declare`), `orrery check` compares it with what
+//! stands (`standing`, `difference`), all by this one list.
 
-use std::time::Duration;
+pub mod declare;
+pub mod difference;
+pub mod pattern;
+pub mod standing;
 
-use lapin::{
-    Channel, ExchangeKind,
-    options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions},
-    types::{AMQPValue, FieldTable, LongString},
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use super::{Bus, BusError, HandlerSpec};
+use lapin::types::{AMQPValue, FieldTable};
+use serde_json::Value;
 
-/// The topic exchange of events; the routing key is the event's type.
+use super::HandlerSpec;
+use crate::config::partner::{Partner, is_reserved};
+
+/// The topic exchange of our own events; the routing key is the event's type. Nobody else may write to it.
 pub const EVENTS: &str = "events";
 
-/// The exchange by which third parties' events enter.
+/// The exchange by which foreign events enter from what the operator runs himself. Partners have one each.
 pub const INGRESS: &str = "ingress";
 
 /// Returns that a message may have without an answer before it goes to the quarantine lane.
 const MAIN_LIMIT: i64 = 1;
 /// The same for the quarantine lane, before it is a dead letter.
 const QUARANTINE_LIMIT: i64 = 4;
+
+/// A queue's arguments by their names: texts and whole numbers.
+pub type Arguments = BTreeMap<String, Value>;
+
+/// What the configuration wants, in the order in which it is declared: what a queue points at stands before the queue.
+#[derive(Debug, Default)]
+pub struct Topology {
+    /// Topic exchanges, durable.
+    pub exchanges: Vec<String>,
+    /// Durable queues.
+    pub queues: Vec<Queue>,
+    /// Bindings of these queues.
+    pub bindings: Vec<Binding>,
+    /// Whether a queue that must have no delivery limit has to say so.
+    pub default_limit: bool,
+}
+
+/// A durable queue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// Its arguments.
+    pub arguments: Arguments,
+    /// Who empties it.
+    pub reader: Reader,
+}
+
+/// Who empties a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reader {
+    /// The service of this handler.
+    Handler(&'static str),
+    /// Nobody: after this time its messages go back to the handler's queue.
+    Time(&'static str, Duration),
+    /// This partner.
+    Partner(String),
+}
+
+/// A binding of a queue.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Binding {
+    /// The exchange.
+    pub exchange: String,
+    /// The queue.
+    pub queue: String,
+    /// The pattern of routing keys.
+    pub key: String,
+}
 
 /// The dead letters of a handler.
 pub fn dead(handler: &str) -> String {
@@ -37,104 +90,170 @@ pub fn retry(handler: &str, delay: Duration) -> String {
     format!("{handler}.retry.{}", delay.as_millis())
 }
 
-/// Declares the exchanges.
-///
-/// # Errors
-/// When the broker is away, or an exchange stands with other arguments.
-pub async fn declare_exchanges(channel: &Channel) -> Result<(), BusError> {
-    for exchange in [EVENTS, INGRESS] {
-        channel
-            .exchange_declare(
-                exchange.into(),
-                ExchangeKind::Topic,
-                ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() },
-                FieldTable::default(),
-            )
-            .await?;
+impl Topology {
+    /// All of it, for these handlers and partners. `default_limit` is [`declare::has_default_limit`]'s answer.
+    pub fn wanted(handlers: &[HandlerSpec], partners: &[Partner], default_limit: bool) -> Self {
+        let exchanges = vec![EVENTS.to_owned(), INGRESS.to_owned()];
+        let mut wanted = Self { exchanges, default_limit, ..Self::default() };
+        wanted.exchanges.extend(partners.iter().map(Partner::exchange));
+        for spec in handlers {
+            wanted.handler(spec, partners);
+        }
+        for partner in partners {
+            let name = partner.queue();
+            let reader = Reader::Partner(partner.name.clone());
+            for pattern in &partner.receives {
+                wanted.bind(&name, pattern, partners);
+            }
+            wanted.queues.push(Queue { name, arguments: quorum(), reader });
+        }
+        wanted
     }
-    Ok(())
-}
 
-/// Declares the queues of one handler, what a queue points at before the queue, and binds last.
-///
-/// # Errors
-/// When the broker is away, or a queue stands with other arguments.
-pub async fn declare_handler(
-    channel: &Channel,
-    spec: &HandlerSpec,
-    default_limit: bool,
-) -> Result<(), BusError> {
-    let name = spec.name;
-    declare(channel, &dead(name), if default_limit { unlimited() } else { quorum() }).await?;
-    declare(channel, &quarantine(name), limited(QUARANTINE_LIMIT, &dead(name))).await?;
-    declare(channel, name, limited(MAIN_LIMIT, &quarantine(name))).await?;
-    for delay in spec.delays() {
-        let mut arguments = dead_lettering_to(name);
-        let millis = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
-        arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(millis));
-        declare(channel, &retry(name, delay), arguments).await?;
+    fn handler(&mut self, spec: &HandlerSpec, partners: &[Partner]) {
+        let name = spec.name;
+        let letters = if self.default_limit { with(quorum(), "x-delivery-limit", -1) } else { quorum() };
+        let mut declare = |queue: String, arguments, reader| {
+            self.queues.push(Queue { name: queue, arguments, reader });
+        };
+        declare(dead(name), letters, Reader::Handler(name));
+        declare(quarantine(name), limited(QUARANTINE_LIMIT, &dead(name)), Reader::Handler(name));
+        declare(name.to_owned(), limited(MAIN_LIMIT, &quarantine(name)), Reader::Handler(name));
+        for delay in spec.delays() {
+            let millis = i64::try_from(delay.as_millis()).unwrap_or(i64::MAX);
+            let arguments = with(dead_lettering_to(name), "x-message-ttl", millis);
+            declare(retry(name, delay), arguments, Reader::Time(name, delay));
+        }
+        for ty in &spec.bindings {
+            self.bind(name, ty, partners);
+        }
     }
-    for ty in &spec.bindings {
-        channel
-            .queue_bind(
-                name.into(),
-                EVENTS.into(),
-                (*ty).into(),
-                QueueBindOptions::default(),
-                FieldTable::default(),
-            )
-            .await?;
+
+    /// Binds where events of these types come from: ours from `events`, foreign ones from `ingress` and from each partner that may
+    /// publish them. The two meet nowhere (decision 15).
+    fn bind(&mut self, queue: &str, pattern: &str, partners: &[Partner]) {
+        let mut from = |exchange: String| {
+            let binding = Binding { exchange, queue: queue.to_owned(), key: pattern.to_owned() };
+            self.bindings.push(binding);
+        };
+        if pattern::overlap(pattern, "com.gravitalia.#") {
+            from(EVENTS.to_owned());
+        }
+        if !is_reserved(pattern) {
+            from(INGRESS.to_owned());
+            partners
+                .iter()
+                .filter(|partner| partner.publishes.iter().any(|sent| pattern::overlap(sent, pattern)))
+                .for_each(|partner| from(partner.exchange()));
+        }
     }
-    Ok(())
+
+    /// Every routing key that is bound for by name, and every queue, which the default exchange takes as a key.
+    pub fn routing_keys(&self) -> Vec<String> {
+        let queues = self.queues.iter().map(|queue| queue.name.clone());
+        queues.chain(self.bindings.iter().map(|binding| binding.key.clone())).collect()
+    }
 }
 
-/// Whether dead letters' queues need their delivery limit taken away, as in RabbitMQ 4, which gives quorum queues one of 20 that an
-/// outage of the database would use up. RabbitMQ 3 has no such limit and refuses the -1, which costs the connection's channel: so it is
-/// asked on a connection of its own, by declaring the queue of `handler`.
-///
-/// # Errors
-/// When the broker is away.
-pub async fn has_default_limit(bus: &Bus, handler: &str) -> Result<bool, BusError> {
-    let connection = bus.connect("topology").await?;
-    let channel = connection.create_channel().await?;
-    let unlimited = declare(&channel, &dead(handler), unlimited()).await.is_ok();
-    // After a refusal the connection may be closing by itself.
-    let _closed = connection.close(200, "".into()).await.is_ok();
-    Ok(unlimited)
+/// Arguments as lapin writes them.
+pub fn table(arguments: &Arguments) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in arguments {
+        let value = match value {
+            Value::Number(number) => AMQPValue::LongLongInt(number.as_i64().unwrap_or(i64::MAX)),
+            Value::Bool(flag) => AMQPValue::Boolean(*flag),
+            Value::String(text) => AMQPValue::LongString(text.as_str().into()),
+            _ => continue,
+        };
+        table.insert(name.as_str().into(), value);
+    }
+    table
 }
 
-async fn declare(channel: &Channel, queue: &str, arguments: FieldTable) -> Result<(), BusError> {
-    channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await?;
-    Ok(())
+fn quorum() -> Arguments {
+    with(Arguments::new(), "x-queue-type", "quorum")
 }
 
-fn quorum() -> FieldTable {
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), text("quorum"));
+fn dead_lettering_to(queue: &str) -> Arguments {
+    let arguments = with(quorum(), "x-dead-letter-exchange", "");
+    let arguments = with(arguments, "x-dead-letter-routing-key", queue);
+    let arguments = with(arguments, "x-dead-letter-strategy", "at-least-once");
+    with(arguments, "x-overflow", "reject-publish")
+}
+
+fn limited(limit: i64, queue: &str) -> Arguments {
+    with(dead_lettering_to(queue), "x-delivery-limit", limit)
+}
+
+fn with(mut arguments: Arguments, name: &str, value: impl Into<Value>) -> Arguments {
+    arguments.insert(name.to_owned(), value.into());
     arguments
 }
 
-fn unlimited() -> FieldTable {
-    let mut arguments = quorum();
-    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(-1));
-    arguments
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::Once;
 
-fn dead_lettering_to(queue: &str) -> FieldTable {
-    let mut arguments = quorum();
-    arguments.insert("x-dead-letter-exchange".into(), text(""));
-    arguments.insert("x-dead-letter-routing-key".into(), text(queue));
-    arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
-    arguments.insert("x-overflow".into(), text("reject-publish"));
-    arguments
-}
+    fn partner(name: &str, publishes: &[&str], receives: &[&str]) -> Partner {
+        let all = |patterns: &[&str]| patterns.iter().map(ToString::to_string).collect();
+        Partner {
+            name: name.to_owned(),
+            password: None,
+            password_file: None,
+            publishes: all(publishes),
+            receives: all(receives),
+            amqp10: false,
+        }
+    }
 
-fn limited(limit: i64, queue: &str) -> FieldTable {
-    let mut arguments = dead_lettering_to(queue);
-    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(limit));
-    arguments
-}
+    fn spec(bindings: &[&'static str]) -> HandlerSpec {
+        HandlerSpec {
+            name: "maily.email",
+            prefetch: 1,
+            retry_delay: Duration::from_secs(900),
+            time_limit: Duration::from_secs(1),
+            bindings: bindings.to_vec(),
+            once: Once::Inbox,
+        }
+    }
 
-fn text(value: &str) -> AMQPValue {
-    AMQPValue::LongString(LongString::from(value))
+    fn sources<'a>(topology: &'a Topology, queue: &str) -> Vec<&'a str> {
+        let of_queue = topology.bindings.iter().filter(|binding| binding.queue == queue);
+        of_queue.map(|binding| binding.exchange.as_str()).collect()
+    }
+
+    #[test]
+    fn what_a_queue_points_at_is_declared_before_it() {
+        let topology = Topology::wanted(&[spec(&[])], &[], false);
+        let names: Vec<_> = topology.queues.iter().map(|queue| queue.name.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "maily.email.dead",
+                "maily.email.quarantine",
+                "maily.email",
+                "maily.email.retry.900000",
+                "maily.email.retry.2000"
+            ]
+        );
+        assert!(!topology.queues[0].arguments.contains_key("x-delivery-limit"));
+        assert_eq!(topology.queues[2].arguments["x-delivery-limit"], 1);
+        let unlimited = Topology::wanted(&[spec(&[])], &[], true);
+        assert_eq!(unlimited.queues[0].arguments["x-delivery-limit"], -1);
+    }
+
+    #[test]
+    fn our_own_types_never_come_from_where_others_write() {
+        let partners = [
+            partner("acme", &["com.acme.#"], &["com.gravitalia.account.#"]),
+            partner("beta", &["com.beta.*"], &["com.acme.order.v1", "com.#"]),
+        ];
+        let ours = ["com.gravitalia.image.uploaded.v1", "com.gravitalia.#"];
+        let topology = Topology::wanted(&[spec(&ours)], &partners, false);
+        assert_eq!(sources(&topology, "maily.email"), [EVENTS, EVENTS]);
+        assert_eq!(sources(&topology, "partner.acme"), [EVENTS]);
+        let foreign = [INGRESS, "ingress.acme", EVENTS, INGRESS, "ingress.acme", "ingress.beta"];
+        assert_eq!(sources(&topology, "partner.beta"), foreign);
+    }
 }

@@ -3,20 +3,22 @@
 use std::{path::PathBuf, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::Section;
+use super::{Section, partner::Partner, secret};
 
 /// RabbitMQ.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Broker {
     /// `amqp://user:password@host:port/vhost` (the vhost `/` is `%2f`); `amqps` for TLS.
+    #[serde(serialize_with = "secret::hidden")]
     pub url: SecretString,
     /// The file that holds the address, instead of it.
     pub url_file: Option<PathBuf>,
     /// `http://user:password@host:port` of the management plugin, for `orrery queues` and for users and permissions; not needed to run.
+    #[serde(serialize_with = "secret::hidden_if_any")]
     pub management_url: Option<SecretString>,
     /// The file that holds it, instead of it.
     pub management_url_file: Option<PathBuf>,
@@ -31,6 +33,10 @@ pub struct Broker {
     /// How long an event may wait for a queue that takes it.
     #[serde(with = "humantime_serde")]
     pub event_lifetime: Duration,
+    /// Third parties that send or receive events.
+    pub partners: Vec<Partner>,
+    /// Bytes that may wait for each of them; beyond it the oldest are dropped.
+    pub partner_queue_bytes: u64,
 }
 
 impl Default for Broker {
@@ -44,6 +50,8 @@ impl Default for Broker {
             confirm_timeout: Duration::from_secs(5),
             heartbeat_seconds: 10,
             event_lifetime: Duration::from_secs(7 * 24 * 3600),
+            partners: Vec::new(),
+            partner_queue_bytes: 256 * 1024 * 1024,
         }
     }
 }
@@ -71,6 +79,15 @@ impl Section for Broker {
             if value.is_zero() {
                 faults.push(format!("broker.{name}: must be above zero, such as 5s"));
             }
+        }
+        for (index, partner) in self.partners.iter().enumerate() {
+            partner.validate(faults);
+            if self.partners.iter().take(index).any(|other| other.name == partner.name) {
+                faults.push(format!("broker.partners: two are named '{}'", partner.name));
+            }
+        }
+        if self.partner_queue_bytes == 0 {
+            faults.push("broker.partner_queue_bytes: must be above zero".to_owned());
         }
         if self.heartbeat_seconds == 0 {
             faults.push("broker.heartbeat_seconds: must be above zero".to_owned());

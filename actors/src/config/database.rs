@@ -3,16 +3,17 @@
 use std::{path::PathBuf, time::Duration};
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::Section;
+use super::{Section, address::Address, secret};
 
 /// PostgreSQL.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Database {
-    /// `postgres://user:password@host:port/database`.
+    /// `postgres://user:password@host:port/database`, with libpq's `sslmode` and `sslrootcert` after a question mark.
+    #[serde(serialize_with = "secret::hidden")]
     pub url: SecretString,
     /// The file that holds the address, instead of it.
     pub url_file: Option<PathBuf>,
@@ -38,15 +39,26 @@ impl Default for Database {
     }
 }
 
+impl Database {
+    /// What `url` says.
+    ///
+    /// # Errors
+    /// The line of what is wrong.
+    pub fn address(&self) -> Result<Address, String> {
+        let url = self.url.expose_secret();
+        match Url::parse(url) {
+            Ok(parsed) if matches!(parsed.scheme(), "postgres" | "postgresql") => {
+                Address::parse(url).map_err(|fault| format!("database.url: {fault}"))
+            }
+            _ => Err("database.url: is no address of PostgreSQL; write postgres://user:password@host:port/database"
+                .to_owned()),
+        }
+    }
+}
+
 impl Section for Database {
     fn validate(&self, faults: &mut Vec<String>) {
-        match Url::parse(self.url.expose_secret()) {
-            Ok(url) if matches!(url.scheme(), "postgres" | "postgresql") => {}
-            _ => faults.push(
-                "database.url: is no address of PostgreSQL; write postgres://user:password@host:port/database"
-                    .to_owned(),
-            ),
-        }
+        faults.extend(self.address().err());
         if !(2..=1000).contains(&self.pool_size) {
             faults.push("database.pool_size: must be 2 to 1000".to_owned());
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::{Section, secret};
@@ -26,20 +26,24 @@ impl KeyRing {
 }
 
 /// Base64 of 32 bytes each (`openssl rand -base64 32`).
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Keys {
     /// Seals what lies in autha's tables.
+    #[serde(serialize_with = "secret::hidden_if_any")]
     pub master: Option<SecretString>,
     /// The file that holds it.
     pub master_file: Option<PathBuf>,
     /// Former master keys, which still open.
+    #[serde(serialize_with = "secret::hidden_list")]
     pub master_previous: Vec<SecretString>,
     /// Seals addresses on their way from autha to maily.
+    #[serde(serialize_with = "secret::hidden_if_any")]
     pub mail: Option<SecretString>,
     /// The file that holds it.
     pub mail_file: Option<PathBuf>,
     /// Former mail keys, which still open.
+    #[serde(serialize_with = "secret::hidden_list")]
     pub mail_previous: Vec<SecretString>,
 }
 

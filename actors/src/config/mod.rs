@@ -1,10 +1,12 @@
 //! Loading of the configuration: one TOML file, overridden by `ORRERY_*` variables, and the sections that several services share.
 //! A service's own section lives in its crate; the binary puts them together.
 
+pub mod address;
 pub mod broker;
 pub mod database;
 pub mod keys;
 pub mod listen;
+pub mod partner;
 pub mod retention;
 pub mod secret;
 pub mod storage;

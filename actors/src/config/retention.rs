@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use humantime_serde::re::humantime::format_duration;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::Section;
 
 /// How long rows are kept. Rows that no queue was bound for are kept for `broker.event_lifetime`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retention {
     /// Sent rows of the outbox, so that they can be published again when a broker's disk was lost.

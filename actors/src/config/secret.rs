@@ -3,6 +3,10 @@
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
+use serde::Serializer;
+
+/// What stands in a secret's place where the configuration is shown.
+pub const HIDDEN: &str = "[hidden]";
 
 /// Chooses between a value and a file's content, trimmed.
 ///
@@ -21,4 +25,31 @@ pub fn resolve(
             .map_err(|error| format!("{path}_file: {} cannot be read: {error}", file.display())),
         (None, None) => Ok(None),
     }
+}
+
+/// Serialises a secret as hidden.
+///
+/// # Errors
+/// As the serialiser.
+pub fn hidden<S: Serializer>(_: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(HIDDEN)
+}
+
+/// The same of one that may be missing.
+///
+/// # Errors
+/// As the serialiser.
+pub fn hidden_if_any<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    match secret {
+        Some(secret) => hidden(secret, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// The same of several.
+///
+/// # Errors
+/// As the serialiser.
+pub fn hidden_list<S: Serializer>(secrets: &[SecretString], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(secrets.iter().map(|_| HIDDEN))
 }

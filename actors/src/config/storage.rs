@@ -3,13 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{Section, secret};
 
 /// Any S3.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Storage {
     /// `https://host:port`.
@@ -21,12 +21,26 @@ pub struct Storage {
     /// The access key's id.
     pub access_key: String,
     /// Its secret.
+    #[serde(serialize_with = "secret::hidden_if_any")]
     pub secret_key: Option<SecretString>,
     /// The file that holds it.
     pub secret_key_file: Option<PathBuf>,
     /// How long one attempt may take before the store counts as away.
     #[serde(with = "humantime_serde")]
     pub timeout: Duration,
+    /// Who tells that a picture is in the bucket.
+    pub uploaded_events: UploadedEvents,
+}
+
+/// The one source of `com.gravitalia.image.uploaded.v1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UploadedEvents {
+    /// Autha, by its outbox.
+    #[default]
+    Outbox,
+    /// The store, by its own notifications.
+    Notifications,
 }
 
 impl Default for Storage {
@@ -39,11 +53,17 @@ impl Default for Storage {
             secret_key: None,
             secret_key_file: None,
             timeout: Duration::from_secs(10),
+            uploaded_events: UploadedEvents::default(),
         }
     }
 }
 
 impl Storage {
+    /// The bucket whose own notifications tell of uploads, if they do.
+    pub fn notifying_bucket(&self) -> Option<&str> {
+        (self.uploaded_events == UploadedEvents::Notifications).then_some(self.bucket.as_str())
+    }
+
     /// The secret key.
     ///
     /// # Errors

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use diesel::{Connection, RunQueryDsl, sql_types::BigInt};
+use diesel::{RunQueryDsl, sql_types::BigInt};
 use diesel_async::{
-    AsyncConnection, AsyncMigrationHarness, AsyncPgConnection,
-    async_connection_wrapper::AsyncConnectionWrapper,
+    AsyncMigrationHarness, AsyncPgConnection, async_connection_wrapper::AsyncConnectionWrapper,
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
-use secrecy::ExposeSecret;
 
+use super::connect::{Connector, ConnectorError};
 use crate::config::database::Database;
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("../migrations");
@@ -20,6 +19,9 @@ const LOCK: i64 = 0x6f72_7265_7279;
 /// Why the schema is not as it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
+    /// Its address cannot be used.
+    #[error(transparent)]
+    Connector(#[from] ConnectorError),
     /// The database cannot be reached, or refuses the user.
     #[error("the database cannot be reached: {0}")]
     Connect(#[from] diesel::ConnectionError),
@@ -36,9 +38,9 @@ pub enum MigrationError {
 /// # Errors
 /// When the database is away or refuses a statement. Holds the advisory lock meanwhile.
 pub async fn migrate(config: &Database) -> Result<Vec<String>, MigrationError> {
-    let url = config.url.expose_secret().to_owned();
+    let connection = Connector::new(config)?.connect().await?;
     tokio::task::spawn_blocking(move || {
-        let mut connection = <AsyncConnectionWrapper<AsyncPgConnection> as Connection>::establish(&url)?;
+        let mut connection = AsyncConnectionWrapper::<AsyncPgConnection>::from(connection);
         diesel::sql_query("SELECT pg_advisory_lock($1)")
             .bind::<BigInt, _>(LOCK)
             .execute(&mut connection)
@@ -55,9 +57,9 @@ pub async fn migrate(config: &Database) -> Result<Vec<String>, MigrationError> {
 /// # Errors
 /// When the database is away or refuses.
 pub async fn pending(config: &Database) -> Result<usize, MigrationError> {
-    let url = config.url.expose_secret().to_owned();
+    let connector = Connector::new(config)?;
     tokio::time::timeout(config.wait_timeout + config.statement_timeout, async move {
-        let connection = AsyncPgConnection::establish(&url).await?;
+        let connection = connector.connect().await?;
         let task = tokio::task::spawn_blocking(move || {
             let mut harness = AsyncMigrationHarness::new(connection);
             harness.pending_migrations(MIGRATIONS).map(|list| list.len()).map_err(MigrationError::Statement)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use diesel::ConnectionError;
 use diesel_async::{
-    AsyncConnection, AsyncPgConnection, SimpleAsyncConnection,
+    AsyncPgConnection, SimpleAsyncConnection,
     pooled_connection::{
         AsyncDieselConnectionManager, ManagerConfig, RecyclingMethod,
         deadpool::{Object, Pool as Deadpool, PoolError},
@@ -12,9 +12,9 @@ use diesel_async::{
 };
 use futures_util::FutureExt;
 use orrery_schemas::services::Service;
-use secrecy::ExposeSecret;
 use tokio::runtime::Handle;
 
+use super::connect::{Connector, ConnectorError};
 use crate::config::database::Database;
 
 /// Why the store did not do it.
@@ -29,6 +29,9 @@ pub enum StoreError {
     /// The database took the statement and never answered.
     #[error("the database did not answer within {0:?}")]
     Silent(Duration),
+    /// The database's address cannot be used.
+    #[error(transparent)]
+    Connector(#[from] ConnectorError),
     /// A task of ours ended early.
     #[error("the database task ended early: {0}")]
     Task(String),
@@ -54,7 +57,7 @@ impl StoreError {
                 _ => false,
             },
             Self::Query(Error::BrokenTransactionManager) => true,
-            Self::Query(_) | Self::Task(_) | Self::LeaseLost => false,
+            Self::Query(_) | Self::Connector(_) | Self::Task(_) | Self::LeaseLost => false,
         }
     }
 }
@@ -75,7 +78,7 @@ impl Pool {
     /// service's role. Nothing is opened yet.
     ///
     /// # Errors
-    /// When the pool's settings contradict each other.
+    /// When the address or its certificates cannot be used, or the pool's settings contradict each other.
     pub fn new(config: &Database, service: Service, main: Handle) -> Result<Self, StoreError> {
         let setup = format!(
             "SET ROLE orrery_{service}; SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}; \
@@ -95,15 +98,15 @@ impl Pool {
     }
 
     fn build(config: &Database, size: usize, setup: String, main: Handle) -> Result<Self, StoreError> {
-        let runtime = main.clone();
+        let (connector, runtime) = (Connector::new(config)?, main.clone());
         let mut manager = ManagerConfig::default();
         manager.recycling_method = RecyclingMethod::Fast;
-        manager.custom_setup = Box::new(move |url| {
-            let (url, setup, runtime) = (url.to_owned(), setup.clone(), runtime.clone());
+        manager.custom_setup = Box::new(move |_| {
+            let (connector, setup, runtime) = (connector.clone(), setup.clone(), runtime.clone());
             async move {
                 runtime
                     .spawn(async move {
-                        let mut connection = AsyncPgConnection::establish(&url).await?;
+                        let mut connection = connector.connect().await?;
                         connection
                             .batch_execute(&setup)
                             .await
@@ -115,7 +118,7 @@ impl Pool {
             }
             .boxed()
         });
-        let manager = AsyncDieselConnectionManager::new_with_config(config.url.expose_secret(), manager);
+        let manager = AsyncDieselConnectionManager::new_with_config("", manager);
         let connections = Deadpool::builder(manager)
             .max_size(size)
             .wait_timeout(Some(config.wait_timeout))

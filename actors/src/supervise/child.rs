@@ -2,19 +2,50 @@
 
 use std::{
     error::Error,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use serde::Serialize;
-use tokio::{runtime::Runtime, task::JoinHandle};
+use tokio::{
+    runtime::Runtime,
+    task::{AbortHandle, JoinError, JoinHandle},
+};
 use tracing::{error, info, warn};
 
-use super::{Shutdown, ShutdownTrigger, backoff::Backoff};
+use super::{Pulse, Shutdown, ShutdownTrigger, backoff::Backoff, polls::Seen, watchdog};
 use crate::random::Random;
 
 /// A life that lasted so long begins the pauses anew.
 const HEALTHY: Duration = Duration::from_secs(60);
+
+/// Children of all supervisors are numbered from 1.
+static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+/// How long children may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// For everything to end once it is asked to.
+    pub grace: Duration,
+    /// For some progress, while there is work; then the child is cancelled.
+    pub stall: Duration,
+    /// For giving the thread back; then the process ends.
+    pub blocked: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(10),
+            stall: Duration::from_secs(30),
+            blocked: Duration::from_secs(60),
+        }
+    }
+}
 
 /// Where a child is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -37,6 +68,8 @@ pub struct ChildStatus {
     pub state: ChildState,
     /// Lives before this one.
     pub restarts: u64,
+    /// What it has taken in and not finished: its mailbox's depth.
+    pub depth: u64,
     /// How its last life ended, if it ended badly.
     pub last_error: Option<String>,
 }
@@ -49,24 +82,104 @@ pub(super) enum End {
     Failed(String),
     /// It panicked.
     Panicked(String),
+    /// It was cancelled, since it made no progress.
+    Cancelled,
+}
+
+/// One child, over all of its lives.
+pub(super) struct Child {
+    pub(super) number: u64,
+    pub(super) name: String,
+    pub(super) pulse: Pulse,
+    stall_limit: Duration,
+    fate: Mutex<Fate>,
+}
+
+struct Fate {
+    state: ChildState,
+    restarts: u64,
+    last_error: Option<String>,
+    /// Cancels its present life.
+    life: Option<AbortHandle>,
+    /// Why its present life was cancelled.
+    cancelled: Option<String>,
+}
+
+impl Child {
+    /// Makes its present life one that can be cancelled.
+    pub(super) fn lives_by(&self, life: AbortHandle) {
+        lock(&self.fate).life = Some(life);
+    }
+
+    /// A job of it failed, and it goes on.
+    pub(super) fn failed(&self, text: String) {
+        let mut fate = lock(&self.fate);
+        fate.restarts += 1;
+        fate.last_error = Some(text);
+    }
+
+    fn cancel_stalled(&self) {
+        let stalled = self.pulse.stalled_for();
+        if stalled <= self.stall_limit {
+            return;
+        }
+        let mut fate = lock(&self.fate);
+        if let Some(life) = fate.life.take() {
+            let depth = self.pulse.depth();
+            watchdog::tell_stalled(&self.name, stalled, depth);
+            fate.cancelled = Some(format!("no progress for {} s with {depth} at hand", stalled.as_secs()));
+            life.abort();
+        }
+    }
+
+    fn status(&self) -> ChildStatus {
+        let fate = lock(&self.fate);
+        ChildStatus {
+            name: self.name.clone(),
+            state: fate.state,
+            restarts: fate.restarts,
+            depth: self.pulse.depth(),
+            last_error: fate.last_error.clone(),
+        }
+    }
+}
+
+/// The children of one process.
+#[derive(Default)]
+pub(super) struct Children(Mutex<Vec<Arc<Child>>>);
+
+impl Children {
+    pub(super) fn cancel_stalled(&self) {
+        lock(&self.0).iter().for_each(|child| child.cancel_stalled());
+    }
+
+    pub(super) fn name(&self, number: u64) -> Option<String> {
+        lock(&self.0).iter().find(|child| child.number == number).map(|child| child.name.clone())
+    }
 }
 
 /// Holds the children of one process.
 #[derive(Clone)]
 pub struct Supervisor {
     pub(super) main: &'static Runtime,
-    pub(super) random: Random,
+    random: Random,
+    limits: Limits,
     trigger: ShutdownTrigger,
     shutdown: Shutdown,
-    children: Arc<Mutex<Vec<Arc<Mutex<ChildStatus>>>>>,
+    children: Arc<Children>,
     tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 impl Supervisor {
-    /// A supervisor without children, whose loops run on `main`.
-    pub fn new(main: &'static Runtime, random: Random, grace: Duration) -> Self {
-        let (trigger, shutdown) = ShutdownTrigger::new(grace);
-        Self { main, random, trigger, shutdown, children: Arc::default(), tasks: Arc::default() }
+    /// A supervisor without children, whose loops run on `main`, and the thread that watches them.
+    ///
+    /// # Errors
+    /// When the thread cannot be started.
+    pub fn new(main: &'static Runtime, random: Random, limits: Limits) -> std::io::Result<Self> {
+        let (trigger, shutdown) = ShutdownTrigger::new(limits.grace);
+        let children = Arc::<Children>::default();
+        watchdog::start(Arc::downgrade(&children), limits.blocked)?;
+        Ok(Self { main, random, limits, trigger, shutdown, children, tasks: Arc::default() })
     }
 
     /// What children listen to.
@@ -77,36 +190,72 @@ impl Supervisor {
     /// Starts a child and keeps it alive: `factory` builds each of its lives.
     pub fn start<F, Fut, E>(&self, name: impl Into<String>, factory: F)
     where
-        F: Fn() -> Fut + Send + 'static,
+        F: Fn(Pulse) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<(), E>> + Send + 'static,
+        E: Error + Send + 'static,
+    {
+        self.start_within(name, self.limits.stall, factory);
+    }
+
+    /// The same for a child whose single steps may take longer than usual: `stall_limit` without progress.
+    pub fn start_within<F, Fut, E>(&self, name: impl Into<String>, stall_limit: Duration, factory: F)
+    where
+        F: Fn(Pulse) -> Fut + Send + 'static,
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Error + Send + 'static,
     {
         let main = self.main.handle().clone();
-        let life = move || {
-            let life = main.spawn(factory());
+        let child = self.adopt(name.into(), stall_limit);
+        self.keep_alive(child, move |child| {
+            let built = catch_unwind(AssertUnwindSafe(|| factory(child.pulse.clone())));
+            let life = built.map(|future| {
+                let life = main.spawn(Seen::new(child.number, future));
+                child.lives_by(life.abort_handle());
+                life
+            });
             async move {
-                match life.await {
-                    Ok(Ok(())) => End::Stopped,
-                    Ok(Err(error)) => End::Failed(chain(&error)),
-                    Err(error) => End::Panicked(panic_text(error)),
+                match life {
+                    Ok(life) => match life.await {
+                        Ok(Ok(())) => End::Stopped,
+                        Ok(Err(error)) => End::Failed(chain(&error)),
+                        Err(error) => ended(error),
+                    },
+                    Err(_) => End::Panicked("its factory panicked".to_owned()),
                 }
             }
-        };
-        self.keep_alive(name.into(), life);
+        });
     }
 
-    pub(super) fn keep_alive<F, Fut>(&self, name: String, life: F)
+    /// A child in the list.
+    pub(super) fn adopt(&self, name: String, stall_limit: Duration) -> Arc<Child> {
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        let child = Arc::new(Child {
+            number,
+            name,
+            pulse: Pulse::of(number),
+            stall_limit,
+            fate: Mutex::new(Fate {
+                state: ChildState::Running,
+                restarts: 0,
+                last_error: None,
+                life: None,
+                cancelled: None,
+            }),
+        });
+        lock(&self.children.0).push(Arc::clone(&child));
+        child
+    }
+
+    /// The usual limit for some progress.
+    pub(super) fn stall_limit(&self) -> Duration {
+        self.limits.stall
+    }
+
+    pub(super) fn keep_alive<F, Fut>(&self, child: Arc<Child>, life: F)
     where
-        F: Fn() -> Fut + Send + 'static,
+        F: Fn(&Arc<Child>) -> Fut + Send + 'static,
         Fut: Future<Output = End> + Send + 'static,
     {
-        let status = Arc::new(Mutex::new(ChildStatus {
-            name: name.clone(),
-            state: ChildState::Running,
-            restarts: 0,
-            last_error: None,
-        }));
-        lock(&self.children).push(Arc::clone(&status));
         let mut shutdown = self.shutdown.clone();
         let random = self.random.clone();
         let task = self.main.spawn(async move {
@@ -114,12 +263,12 @@ impl Supervisor {
             let mut panics = Backoff::panic();
             loop {
                 let born = Instant::now();
-                let end = life().await;
+                let end = life(&child).await;
                 if shutdown.is_requested() {
                     if let End::Failed(error) | End::Panicked(error) = end {
-                        warn!(child = name, error, "ended badly during the shutdown");
+                        warn!(child = child.name, error, "ended badly during the shutdown");
                     }
-                    lock(&status).state = ChildState::Stopped;
+                    lock(&child.fate).state = ChildState::Stopped;
                     return;
                 }
                 if born.elapsed() >= HEALTHY {
@@ -130,22 +279,32 @@ impl Supervisor {
                     End::Stopped => ("it returned".to_owned(), failures.next(&random)),
                     End::Failed(error) => (error, failures.next(&random)),
                     End::Panicked(text) => (format!("panicked: {text}"), panics.next(&random)),
+                    End::Cancelled => {
+                        let why = lock(&child.fate).cancelled.take();
+                        (why.unwrap_or_else(|| "it was cancelled".to_owned()), panics.next(&random))
+                    }
                 };
-                error!(child = name, error = text, pause_ms = pause.as_millis(), "ended, is built anew");
+                error!(
+                    child = child.name,
+                    error = text,
+                    pause_ms = pause.as_millis(),
+                    "ended, is built anew"
+                );
                 {
-                    let mut status = lock(&status);
-                    status.state = ChildState::Waiting;
-                    status.restarts += 1;
-                    status.last_error = Some(text);
+                    let mut fate = lock(&child.fate);
+                    fate.state = ChildState::Waiting;
+                    fate.restarts += 1;
+                    fate.last_error = Some(text);
+                    fate.life = None;
                 }
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     () = shutdown.requested() => {
-                        lock(&status).state = ChildState::Stopped;
+                        lock(&child.fate).state = ChildState::Stopped;
                         return;
                     }
                 }
-                lock(&status).state = ChildState::Running;
+                lock(&child.fate).state = ChildState::Running;
             }
         });
         lock(&self.tasks).push(task);
@@ -153,11 +312,11 @@ impl Supervisor {
 
     /// What the children are doing.
     pub fn status(&self) -> Vec<ChildStatus> {
-        lock(&self.children).iter().map(|status| lock(status).clone()).collect()
+        lock(&self.children.0).iter().map(|child| child.status()).collect()
     }
 
     /// Asks every child to end and waits for them, `grace` at most.
-    pub async fn shutdown(&self, grace: Duration) {
+    pub async fn shutdown(&self) {
         self.trigger.shutdown();
         let tasks = std::mem::take(&mut *lock(&self.tasks));
         let all = async {
@@ -167,6 +326,7 @@ impl Supervisor {
                 }
             }
         };
+        let grace = self.limits.grace;
         match tokio::time::timeout(grace, all).await {
             Ok(()) => info!("every actor ended"),
             Err(_) => warn!(grace_ms = grace.as_millis(), "the grace is over, the rest is cut off"),
@@ -174,15 +334,21 @@ impl Supervisor {
     }
 }
 
-pub(super) fn panic_text(error: tokio::task::JoinError) -> String {
+/// How a life ended that did not return.
+pub(super) fn ended(error: JoinError) -> End {
     match error.try_into_panic() {
-        Ok(panic) => panic
-            .downcast_ref::<&str>()
-            .map(ToString::to_string)
-            .or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "without a text".to_owned()),
-        Err(error) => error.to_string(),
+        Ok(panic) => End::Panicked(panic_text(&*panic)),
+        Err(_) => End::Cancelled,
     }
+}
+
+/// The text of a panic.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a text".to_owned())
 }
 
 fn chain(error: &dyn Error) -> String {
@@ -202,57 +368,4 @@ fn chain(error: &dyn Error) -> String {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What is behind these locks is replaced as a whole: a panic in between leaves nothing half-done.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{
-        convert::Infallible,
-        sync::atomic::{AtomicU32, Ordering},
-    };
-
-    use super::*;
-
-    fn runtime() -> &'static Runtime {
-        Box::leak(Box::new(Runtime::new().unwrap()))
-    }
-
-    async fn until(condition: impl Fn() -> bool) {
-        let end = Instant::now() + Duration::from_secs(10);
-        while !condition() {
-            assert!(Instant::now() < end, "the condition did not come true in 10 s");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    }
-
-    #[test]
-    fn a_child_that_panics_is_built_anew_and_its_neighbour_lives_on() {
-        let main = runtime();
-        let supervisor = Supervisor::new(main, Random::seeded(1), Duration::from_secs(1));
-        let lives = Arc::new(AtomicU32::new(0));
-        let (counted, shutdown) = (Arc::clone(&lives), supervisor.shutdown_signal());
-        supervisor.start("panics", move || {
-            let life = counted.fetch_add(1, Ordering::Relaxed);
-            let mut shutdown = shutdown.clone();
-            async move {
-                assert!(life >= 2, "life {life}");
-                shutdown.requested().await;
-                Ok::<_, Infallible>(())
-            }
-        });
-        let signal = supervisor.shutdown_signal();
-        supervisor.start("lives", move || {
-            let mut signal = signal.clone();
-            async move {
-                signal.requested().await;
-                Ok::<_, Infallible>(())
-            }
-        });
-        main.block_on(until(|| lives.load(Ordering::Relaxed) == 3));
-        let status = supervisor.status();
-        assert_eq!((status[0].restarts, status[1].restarts), (2, 0));
-        assert_eq!(status[0].last_error.as_deref(), Some("panicked: life 1"));
-        main.block_on(supervisor.shutdown(Duration::from_secs(5)));
-        assert!(supervisor.status().iter().all(|child| child.state == ChildState::Stopped));
-    }
 }

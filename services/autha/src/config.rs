@@ -2,13 +2,13 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use orrery_actors::config::Section;
+use orrery_actors::config::{Section, secret};
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 /// The account broker.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where it listens; only the gateway should reach it.
@@ -26,6 +26,7 @@ pub struct Config {
     /// The least zxcvbn score of a new password, 0 to 4.
     pub password_score: u8,
     /// Sign-up needs one of these; none means that it is open to everybody.
+    #[serde(serialize_with = "secret::hidden_list")]
     pub invites: Vec<SecretString>,
     /// What `/status.json` tells.
     pub instance: Instance,
@@ -46,7 +47,7 @@ pub struct Config {
 }
 
 /// What an instance says of itself.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Instance {
     /// Its name.

@@ -13,5 +13,5 @@ mod token;
 mod vault;
 
 pub use picture::results::spec as pictures_spec;
-pub use service::{Autha, Parts, StartError};
+pub use service::{Autha, Parts, StartError, pictures_handler};
 pub use token::keys::KeySet;

@@ -6,16 +6,14 @@ use actix_rt::Arbiter;
 use actix_web::dev::Server;
 use orrery_actors::{
     bus::{
-        Bus,
-        consumer::Consumer,
+        Footing, Handler,
+        consumer::Source,
         relay::{Relay, Wake},
     },
-    clock::Clock,
-    config::keys::KeyRing,
+    config::{keys::KeyRing, storage::UploadedEvents},
     objects::Objects,
-    random::Random,
     seal::SealError,
-    store::{Pool, outbox::Outbox},
+    store::outbox::Outbox,
     supervise::Supervisor,
     web::health::Health,
 };
@@ -52,24 +50,37 @@ pub struct Parts {
     pub event_lifetime: Duration,
     /// How long sent rows are kept.
     pub keep_sent: Duration,
+    /// Who tells of uploads.
+    pub uploaded_events: UploadedEvents,
     /// Master keys.
     pub master: KeyRing,
     /// Keys shared with maily.
     pub mail: KeyRing,
     /// The keys that it loads and signs with; without them it is not ready.
     pub keys: KeySet,
-    /// Its connections.
-    pub pool: Pool,
-    /// The broker.
-    pub bus: Bus,
     /// The bucket.
     pub objects: Objects,
-    /// The time.
-    pub clock: Clock,
-    /// Randomness.
-    pub random: Random,
+    /// The broker, its connections, time and randomness.
+    pub footing: Footing,
     /// The runtime that owns every client.
     pub main: Handle,
+}
+
+/// The handler of pictures' results; it rings `wake` after a commit.
+pub fn pictures_handler(
+    config: &Config,
+    event_lifetime: Duration,
+    footing: &Footing,
+    wake: Wake,
+) -> Arc<dyn Handler> {
+    let Footing { pool, clock, random, .. } = footing.clone();
+    Arc::new(PictureResults {
+        pool,
+        outbox: Outbox::new(Service::Autha, event_lifetime, clock.clone(), random),
+        wake,
+        clock,
+        retry_delay: config.retry_delay,
+    })
 }
 
 /// Autha, started.
@@ -89,24 +100,29 @@ impl Autha {
         arbiter: Arbiter,
         health: Health,
     ) -> Result<Self, StartError> {
-        let Parts { config, keys, pool, bus, objects, clock, random, main, .. } = parts;
+        let Parts { config, keys, objects, footing, main, .. } = parts;
+        let Footing { bus, pool, clock, random } = footing.clone();
         let vault = Arc::new(Vault::new(&parts.master, &parts.mail)?);
         let wake = Wake::default();
         let outbox = Outbox::new(Service::Autha, parts.event_lifetime, clock.clone(), random.clone());
-        let passwords = PasswordPool::start(config.hash_workers, config.hash_queue, random.clone())?;
+        let passwords = {
+            let threads = supervisor.threads("autha.passwords");
+            PasswordPool::start(config.hash_workers, config.hash_queue, random.clone(), threads)?
+        };
 
         let actor = Accounts {
             pool: pool.clone(),
             vault: Arc::clone(&vault),
-            outbox: outbox.clone(),
+            outbox,
             wake: wake.clone(),
+            uploaded_events: parts.uploaded_events,
         };
         let accounts = supervisor.start_actor("autha.accounts", arbiter, move || actor.clone());
 
         supervisor.start("autha.relay", {
-            let (bus, pool, random, wake) = (bus.clone(), pool.clone(), random.clone(), wake.clone());
+            let (pool, random, wake) = (pool.clone(), random.clone(), wake.clone());
             let (keep, signal) = (parts.keep_sent, supervisor.shutdown_signal());
-            move || {
+            move |pulse| {
                 Relay {
                     bus: bus.clone(),
                     pool: pool.clone(),
@@ -114,38 +130,18 @@ impl Autha {
                     keep,
                     random: random.clone(),
                     wake: wake.clone(),
+                    pulse,
                     shutdown: signal.clone(),
                 }
                 .run()
             }
         });
-        supervisor.start("autha.pictures", {
-            let handler = Arc::new(PictureResults {
-                pool: pool.clone(),
-                outbox,
-                wake,
-                clock: clock.clone(),
-                retry_delay: config.retry_delay,
-            });
-            let (pool, clock, random) = (pool.clone(), clock.clone(), random.clone());
-            let signal = supervisor.shutdown_signal();
-            move || {
-                let handler = Arc::clone(&handler);
-                Consumer::new(
-                    bus.clone(),
-                    pool.clone(),
-                    handler,
-                    clock.clone(),
-                    random.clone(),
-                    signal.clone(),
-                )
-                .run()
-            }
-        });
+        let pictures = pictures_handler(&config, parts.event_lifetime, &footing, wake);
+        footing.consume(supervisor, pictures, Source::Main);
         supervisor.start("autha.keeper", {
             let (pool, vault, keys, clock) = (pool.clone(), Arc::clone(&vault), keys.clone(), clock.clone());
             let signal = supervisor.shutdown_signal();
-            move || {
+            move |_| {
                 Keeper {
                     pool: pool.clone(),
                     vault: Arc::clone(&vault),
@@ -160,7 +156,7 @@ impl Autha {
             let (pool, objects, clock) = (pool.clone(), objects.clone(), clock.clone());
             let (after, every) = (config.sweep_after, config.sweep_every);
             let signal = supervisor.shutdown_signal();
-            move || {
+            move |_| {
                 Sweeper {
                     pool: pool.clone(),
                     objects: objects.clone(),

@@ -4,13 +4,13 @@ use std::{fmt, net::SocketAddr, time::Duration};
 
 use orrery_actors::config::Section;
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize,
     de::{self, SeqAccess, Visitor},
 };
 use url::Url;
 
 /// The gateway's listener, upstreams and limits.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Address and port of the only listener that is exposed.

@@ -12,7 +12,11 @@ use std::{
 use actix_web::{App, HttpResponse, HttpServer, web};
 use anyhow::{Context, Result};
 use futures_util::{StreamExt, future::try_join_all};
-use orrery_actors::{random::Random, supervise::Supervisor, web::health::Health};
+use orrery_actors::{
+    random::Random,
+    supervise::{Limits, Supervisor},
+    web::health::Health,
+};
 use orrery_gateway::config::Config;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -60,7 +64,8 @@ async fn thirty_two_uploads_at_once_stay_below_64_mib() -> Result<()> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?,
     ));
     let random = Random::seeded(7);
-    let health = Health::new(Vec::new(), Supervisor::new(runtime, random.clone(), Duration::from_secs(1)));
+    let health =
+        Health::new(Vec::new(), Supervisor::new(runtime, random.clone(), Limits::default()).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let config = Config { autha: vec![autha], ..Config::default() };

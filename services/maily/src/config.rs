@@ -4,14 +4,14 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use lettre::message::Mailbox;
-use orrery_actors::config::Section;
+use orrery_actors::config::{Section, secret};
 use secrecy::SecretString;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::render;
 
 /// Settings of the mail service (`[maily]`, `ORRERY_MAILY__*`).
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Sender of every mail, `Name <local@domain>` or a bare address; its domain is also that of every Message-ID.
@@ -31,10 +31,12 @@ pub struct Config {
     pub concurrency: u16,
     /// Name of the platform as readers of mails see it.
     pub brand: String,
+    /// Whether the queue `email` is read too, which publishers from before Orrery write to.
+    pub legacy_queue: bool,
 }
 
 /// What becomes of a mail that is ready to go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TransportKind {
     /// It is written to a file; nothing leaves the machine.
@@ -45,7 +47,7 @@ pub enum TransportKind {
 }
 
 /// The SMTP server that takes mails for submission.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Smtp {
     /// Name or address of the server; the name is what its certificate is checked against.
@@ -59,6 +61,7 @@ pub struct Smtp {
     /// Account at the server; none means that it asks for none.
     pub username: Option<String>,
     /// Its password. In the environment quote one that is a number: `'"0123"'`.
+    #[serde(serialize_with = "secret::hidden_if_any")]
     pub password: Option<SecretString>,
     /// File that holds the password, in place of `password`; white space at its end is left out.
     pub password_file: Option<PathBuf>,
@@ -70,7 +73,7 @@ pub struct Smtp {
 }
 
 /// How a connection to the SMTP server is encrypted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tls {
     /// Not at all: for a server on the same machine or network.
@@ -93,6 +96,7 @@ impl Default for Config {
             retry_delay: Duration::from_secs(15 * 60),
             concurrency: 8,
             brand: "Orrery".into(),
+            legacy_queue: false,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use orrery_actors::{
-    bus::{Delivery, Failure, Handler, HandlerSpec, Outcome},
+    bus::{Delivery, Failure, Handler, HandlerSpec, Once, Outcome},
     clock::Clock,
     seal::Sealer,
 };
@@ -25,6 +25,7 @@ pub fn spec(config: &Config) -> HandlerSpec {
         // A mail may wait for another one's connection before it has its own turn.
         time_limit: config.smtp.longest_send() * 2 + Duration::from_secs(10),
         bindings: Vec::new(),
+        once: Once::Inbox,
     }
 }
 
@@ -60,7 +61,8 @@ impl Handler for Mailer {
             SendError::Temporary { .. } => Outcome::Retry(failure),
             SendError::Unreachable { .. } | SendError::Doubtful { .. } => {
                 if matches!(error, SendError::Doubtful { .. }) {
-                    warn!(doubt = true, "the mail may be out: its answer was lost, so it may come twice");
+                    warn!("the mail may be out: its answer was lost, so it may come twice");
+                    delivery.doubt();
                 }
                 // A server that answers others and not this mail fails at this mail, which counts.
                 match self.transport.probe().await {

@@ -2,9 +2,10 @@
 
 pub mod config;
 mod handler;
+pub mod legacy;
 mod render;
 mod service;
 mod transport;
 
 pub use handler::spec;
-pub use service::{Parts, StartError, probe, start};
+pub use service::{Parts, StartError, handler, probe, start};

@@ -3,12 +3,9 @@
 use std::sync::Arc;
 
 use orrery_actors::{
-    bus::{Bus, consumer::Consumer},
-    clock::Clock,
+    bus::{Footing, Handler, consumer::Source},
     config::keys::KeyRing,
-    random::Random,
     seal::{SealError, Sealer},
-    store::Pool,
     supervise::Supervisor,
 };
 use orrery_schemas::email::SEAL_PURPOSE;
@@ -16,6 +13,7 @@ use orrery_schemas::email::SEAL_PURPOSE;
 use crate::{
     config::Config,
     handler::Mailer,
+    legacy,
     render::{RenderError, Renderer},
     transport::{SetupError, Transport},
 };
@@ -40,41 +38,35 @@ pub struct Parts {
     pub config: Config,
     /// Keys shared with autha.
     pub mail: KeyRing,
-    /// Its connections.
-    pub pool: Pool,
-    /// The broker.
-    pub bus: Bus,
-    /// The time.
-    pub clock: Clock,
-    /// Randomness.
-    pub random: Random,
+    /// The broker, its connections, time and randomness.
+    pub footing: Footing,
 }
 
-/// Starts maily's consumer under `supervisor`.
+/// The handler of mail commands.
 ///
 /// # Errors
 /// When a key, a template or the transport cannot be used.
-pub fn start(parts: Parts, supervisor: &Supervisor) -> Result<(), StartError> {
-    let Parts { config, mail, pool, bus, clock, random } = parts;
-    let handler = Arc::new(Mailer {
-        sealer: Sealer::new(&mail, SEAL_PURPOSE)?,
+pub fn handler(parts: &Parts) -> Result<Arc<dyn Handler>, StartError> {
+    let Parts { config, mail, footing } = parts;
+    Ok(Arc::new(Mailer {
+        sealer: Sealer::new(mail, SEAL_PURPOSE)?,
         renderer: Renderer::new(&config.brand, &config.default_locale)?,
-        transport: Transport::new(&config)?,
-        clock: clock.clone(),
-        config,
-    });
-    let signal = supervisor.shutdown_signal();
-    supervisor.start("maily.email", move || {
-        Consumer::new(
-            bus.clone(),
-            pool.clone(),
-            handler.clone(),
-            clock.clone(),
-            random.clone(),
-            signal.clone(),
-        )
-        .run()
-    });
+        transport: Transport::new(config)?,
+        clock: footing.clock.clone(),
+        config: config.clone(),
+    }))
+}
+
+/// Starts maily's consumer, and the bridge of the legacy queue if it is wanted, under `supervisor`.
+///
+/// # Errors
+/// As `handler`.
+pub fn start(parts: &Parts, supervisor: &Supervisor) -> Result<(), StartError> {
+    if parts.config.legacy_queue {
+        let sealer = Sealer::new(&parts.mail, SEAL_PURPOSE)?;
+        legacy::start(sealer, &parts.footing, supervisor);
+    }
+    parts.footing.consume(supervisor, handler(parts)?, Source::Main);
     Ok(())
 }
 

@@ -2,14 +2,14 @@
 
 use std::{io::Write, process::ExitCode};
 
-use orrery_actors::{bus::Bus, objects::Objects, store::migrations};
+use orrery_actors::{objects::Objects, store::migrations};
 use orrery_schemas::services::Service;
 
-use crate::{config::Config, wiring};
+use crate::{broker, config::Config};
 
-/// Shows the effective configuration; secrets do not print themselves.
+/// Shows the effective configuration as TOML, with its secrets hidden.
 pub fn print(config: &Config) -> anyhow::Result<ExitCode> {
-    let shown = writeln!(std::io::stdout(), "{config:#?}");
+    let shown = std::io::stdout().write_all(config.shown()?.as_bytes());
     // A reader that has seen enough, such as head, is no fault.
     match shown {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -29,10 +29,10 @@ pub async fn check(config: Config) -> anyhow::Result<ExitCode> {
     let database = match migrations::pending(&config.database).await {
         Ok(0) => Ok("reachable, of this version".to_owned()),
         Ok(n) => Err(format!("{n} migrations are pending: run 'orrery migrate'")),
-        Err(error) => Err(format!("{error}: look at database.url")),
+        Err(error) => Err(error.to_string()),
     };
     lines.push(("postgresql", database));
-    lines.push(("rabbitmq", broker(&config).await));
+    lines.extend(broker::check(&config).await.into_iter().map(|line| ("rabbitmq", line)));
     if config.enables(Service::Autha) || config.enables(Service::Spinoza) {
         let bucket = match Objects::new(&config.storage) {
             Ok(objects) => {
@@ -49,20 +49,6 @@ pub async fn check(config: Config) -> anyhow::Result<ExitCode> {
         lines.push(("mail", way.map(|()| "ready".to_owned())));
     }
     Ok(tell(&lines))
-}
-
-async fn broker(config: &Config) -> Result<String, String> {
-    let away = |error: &dyn std::fmt::Display| format!("{error}: look at broker.url");
-    let bus = Bus::new(config.broker.clone());
-    let connection = bus.connect("check").await.map_err(|error| away(&error))?;
-    for service in &config.services.0 {
-        for spec in wiring::handlers(config, *service) {
-            bus.has_queue(&connection, spec.name).await.map_err(|error| {
-                format!("the queue {} is missing: run 'orrery migrate' ({error})", spec.name)
-            })?;
-        }
-    }
-    Ok("reachable, the queues are there".to_owned())
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is for")]

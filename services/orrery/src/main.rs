@@ -1,10 +1,13 @@
 //! The one binary: runs all of Orrery or any part of it, and the commands around it.
 
+mod broker;
 mod check;
 mod config;
 mod demo;
 mod events;
 mod migrate;
+mod parts;
+mod quarantine;
 mod queues;
 mod s3;
 mod serve;
@@ -49,6 +52,12 @@ enum Command {
         #[arg(long)]
         url: Option<url::Url>,
     },
+    /// Reads the quarantine lane of one handler until it is empty; `serve` starts it by itself and ends it by closing its input.
+    #[command(hide = true)]
+    Quarantine {
+        /// The handler's name, such as maily.email.
+        handler: String,
+    },
     /// Events that no queue was bound for, that could not be published, or that are to be published again.
     #[command(subcommand)]
     Events(events::Events),
@@ -81,7 +90,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let config: Config = orrery_actors::config::load(arguments.config.as_deref())?;
+    let file = arguments.config;
+    let config: Config = orrery_actors::config::load(file.as_deref())?;
     let command = arguments.command;
     // These speak to a person; their own lines are all that is to be read.
     let speaks = matches!(
@@ -92,7 +102,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         orrery_observability::start(&config.log)?;
     }
     match command {
-        Command::Serve { services } => serve::serve(config, &services),
+        Command::Serve { services } => serve::serve(config, &services, quarantine::command(file)?),
+        Command::Quarantine { handler } => quarantine::serve(config, &handler),
         Command::Migrate => wiring::block_on(migrate::migrate(config)),
         Command::Check { print } if print => check::print(&config),
         Command::Check { .. } => wiring::block_on(check::check(config)),

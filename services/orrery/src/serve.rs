@@ -1,58 +1,65 @@
 //! `orrery serve`: one process with the named services, from its first listener to the last flushed row.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use actix_rt::{Arbiter, System};
-use actix_web::{App, HttpServer, dev::ServerHandle, web};
+use actix_web::{App, HttpResponse, HttpServer, dev::ServerHandle, web};
 use anyhow::{Context, bail};
 use orrery_actors::{
-    bus::{Bus, archiver::Archiver},
-    clock::Clock,
+    bus::{
+        Bus, Footing,
+        archiver::Archiver,
+        quarantine::{ChildCommand, Quarantine},
+    },
     objects::Objects,
     random::Random,
     store::{Pool, migrations, pruner::Pruner},
-    supervise::Supervisor,
+    supervise::{ChildState, ChildStatus, Supervisor},
     web::{
         health::{Dependency, Health},
         problem::Problem,
     },
 };
 use orrery_autha::KeySet;
+use orrery_observability::metrics::{self, ActorFigures};
 use orrery_schemas::{problems::Code, services::Service};
 use tokio::{runtime::Runtime, sync::watch};
 use tracing::{error, info, warn};
 
-use crate::{config::Config, wiring};
+use crate::{config::Config, parts, wiring};
 
 /// What the services of a process share.
 struct House {
     config: Config,
     main: &'static Runtime,
     bus: Bus,
-    clock: Clock,
     random: Random,
     supervisor: Supervisor,
     /// Autha's signing keys, which it loads.
     keys: KeySet,
     /// Turns true when the database has this version's schema.
     migrated: watch::Sender<bool>,
+    /// Runs the process of a quarantine lane.
+    quarantine: ChildCommand,
 }
 
 /// Runs until SIGTERM or Ctrl-C.
-pub fn serve(config: Config, named: &[Service]) -> anyhow::Result<ExitCode> {
+pub fn serve(config: Config, named: &[Service], quarantine: ChildCommand) -> anyhow::Result<ExitCode> {
     let services = chosen(&config, named)?;
     let main = wiring::main_runtime()?;
     let random = Random::system()?;
-    let grace = config.internal.grace;
+    let supervisor = Supervisor::new(main, random.clone(), wiring::limits(&config))
+        .context("the watchdog's thread cannot be started")?;
+    observe(supervisor.clone());
     let house = House {
         bus: Bus::new(config.broker.clone()),
-        clock: Clock::System,
-        supervisor: Supervisor::new(main, random.clone(), grace),
+        supervisor,
         random,
         main,
         config,
         keys: KeySet::default(),
         migrated: watch::Sender::new(false),
+        quarantine,
     };
     System::with_tokio_rt(|| main).block_on(house.run(services))
 }
@@ -106,7 +113,7 @@ impl House {
                 Service::Gateway => {}
             }
         }
-        self.archiver(&pools);
+        self.lanes(&pools);
         self.pruner(&pools);
         info!("started");
 
@@ -156,7 +163,8 @@ impl House {
             dependencies.push(wiring::storage(self.objects()?));
         }
         if runs(Service::Gateway) && !runs(Service::Autha) {
-            let client = reqwest::Client::new();
+            // Upstreams are plain HTTP: without the system's authorities, which may lack, and take memory.
+            let client = reqwest::Client::builder().tls_certs_only([]).build()?;
             let upstreams = self.config.gateway.autha.clone();
             dependencies.push(Dependency::new("autha", true, move || {
                 let (client, upstreams) = (client.clone(), upstreams.clone());
@@ -178,25 +186,17 @@ impl House {
         Ok(Objects::new(&self.config.storage)?)
     }
 
+    fn footing(&self, pool: &Pool) -> Footing {
+        parts::footing(&self.bus, pool.clone(), &self.random)
+    }
+
     fn autha(&self, pool: &Pool, health: Health) -> anyhow::Result<actix_web::dev::Server> {
         let arbiter = Arbiter::with_tokio_rt({
             let main = self.main;
             move || main
         });
-        let parts = orrery_autha::Parts {
-            event_lifetime: self.config.broker.event_lifetime,
-            keep_sent: self.config.retention.sent,
-            master: self.config.keys.master().map_err(anyhow::Error::msg)?,
-            mail: self.config.keys.mail().map_err(anyhow::Error::msg)?,
-            keys: self.keys.clone(),
-            pool: pool.clone(),
-            bus: self.bus.clone(),
-            objects: self.objects()?,
-            clock: self.clock.clone(),
-            random: self.random.clone(),
-            main: self.main.handle().clone(),
-            config: self.config.autha.clone(),
-        };
+        let main = self.main.handle().clone();
+        let parts = parts::autha(&self.config, self.footing(pool), self.keys.clone(), main)?;
         let listen = parts.config.listen;
         orrery_autha::Autha::start(parts, &self.supervisor, arbiter, health)
             .map(|autha| autha.server)
@@ -204,46 +204,33 @@ impl House {
     }
 
     fn spinoza(&self, pool: &Pool) -> anyhow::Result<()> {
-        let parts = orrery_spinoza::Parts {
-            config: self.config.spinoza.clone(),
-            event_lifetime: self.config.broker.event_lifetime,
-            keep_sent: self.config.retention.sent,
-            pool: pool.clone(),
-            bus: self.bus.clone(),
-            objects: self.objects()?,
-            clock: self.clock.clone(),
-            random: self.random.clone(),
-        };
-        orrery_spinoza::start(parts, &self.supervisor);
+        orrery_spinoza::start(&parts::spinoza(&self.config, self.footing(pool))?, &self.supervisor);
         Ok(())
     }
 
     fn maily(&self, pool: &Pool) -> anyhow::Result<()> {
-        let parts = orrery_maily::Parts {
-            config: self.config.maily.clone(),
-            mail: self.config.keys.mail().map_err(anyhow::Error::msg)?,
-            pool: pool.clone(),
-            bus: self.bus.clone(),
-            clock: self.clock.clone(),
-            random: self.random.clone(),
-        };
-        orrery_maily::start(parts, &self.supervisor)?;
-        Ok(())
+        Ok(orrery_maily::start(&parts::maily(&self.config, self.footing(pool))?, &self.supervisor)?)
     }
 
-    /// The dead letters of this process's handlers.
-    fn archiver(&self, pools: &[(Service, Pool)]) {
+    /// What stands behind this process's handlers: their dead letters, and the messages that ended a process.
+    fn lanes(&self, pools: &[(Service, Pool)]) {
         let handlers = self.handlers(pools);
-        let Some((_, pool)) = pools.first().cloned() else { return };
-        let (bus, clock, random) = (self.bus.clone(), self.clock.clone(), self.random.clone());
+        let Some((_, pool)) = pools.first() else { return };
+        let (footing, names) = (self.footing(pool), Arc::clone(&handlers));
         let signal = self.supervisor.shutdown_signal();
-        self.supervisor.start("archiver", move || {
-            Archiver {
+        self.supervisor.start("archiver", move |pulse| {
+            Archiver { footing: footing.clone(), handlers: names.to_vec(), pulse, shutdown: signal.clone() }
+                .run()
+        });
+        let (bus, command) = (self.bus.clone(), Arc::clone(&self.quarantine));
+        let signal = self.supervisor.shutdown_signal();
+        // How long its process may take for a message is that process's own matter.
+        self.supervisor.start_within("quarantine", Duration::MAX, move |pulse| {
+            Quarantine {
                 bus: bus.clone(),
-                pool: pool.clone(),
                 handlers: handlers.to_vec(),
-                clock: clock.clone(),
-                random: random.clone(),
+                command: Arc::clone(&command),
+                pulse,
                 shutdown: signal.clone(),
             }
             .run()
@@ -255,7 +242,7 @@ impl House {
         let handlers = self.handlers(pools);
         let Some((_, pool)) = pools.first().cloned() else { return };
         let (retention, signal) = (self.config.retention.clone(), self.supervisor.shutdown_signal());
-        self.supervisor.start("pruner", move || {
+        self.supervisor.start("pruner", move |_| {
             Pruner {
                 pool: pool.clone(),
                 handlers: handlers.to_vec(),
@@ -291,7 +278,7 @@ impl House {
         if tokio::time::timeout(grace / 2, drain).await.is_err() {
             warn!("requests were still at work when their grace was over");
         }
-        self.supervisor.shutdown(grace).await;
+        self.supervisor.shutdown().await;
         info!("stopped");
         Ok(ExitCode::SUCCESS)
     }
@@ -311,12 +298,15 @@ fn waiting() -> impl FnMut(&str) {
 fn internal(config: &Config, health: Health) -> anyhow::Result<actix_web::dev::Server> {
     let listen = config.internal.listen;
     let server = HttpServer::new(move || {
-        App::new().configure(health.clone().routes(true)).default_service(web::to(|| async {
-            Err::<&str, _>(Problem::new(
-                Code::NotFound,
-                "health is at /health/live, /health/ready and /health/actors",
-            ))
-        }))
+        App::new()
+            .configure(health.clone().routes(true))
+            .route("/metrics", web::get().to(metrics_page))
+            .default_service(web::to(|| async {
+                Err::<&str, _>(Problem::new(
+                    Code::NotFound,
+                    "health is at /health/live, /health/ready and /health/actors, metrics are at /metrics",
+                ))
+            }))
     })
     .workers(1)
     .disable_signals()
@@ -324,4 +314,25 @@ fn internal(config: &Config, health: Health) -> anyhow::Result<actix_web::dev::S
     .bind(listen)
     .with_context(|| format!("the listener for operators cannot have {listen}: change internal.listen"))?;
     Ok(server.run())
+}
+
+async fn metrics_page() -> Result<HttpResponse, Problem> {
+    let page = metrics::page().map_err(|error| {
+        error!(%error, "the metrics cannot be shown");
+        Problem::new(Code::Internal, "the metrics cannot be shown")
+    })?;
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(page))
+}
+
+/// What the supervisor knows, as metrics.
+fn observe(supervisor: Supervisor) {
+    metrics::observe_actors(move || {
+        let figures = |actor: ChildStatus| ActorFigures {
+            running: actor.state == ChildState::Running,
+            name: actor.name,
+            restarts: actor.restarts,
+            depth: actor.depth,
+        };
+        supervisor.status().into_iter().map(figures).collect()
+    });
 }

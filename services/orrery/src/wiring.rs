@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use orrery_actors::{
-    bus::{Bus, HandlerSpec},
+    bus::{Bus, HandlerSpec, bridge::BridgeSpec},
     objects::Objects,
     store::Pool,
+    supervise::Limits,
     web::health::Dependency,
 };
 use orrery_schemas::services::Service;
@@ -26,6 +27,12 @@ pub fn main_runtime() -> anyhow::Result<&'static Runtime> {
     Ok(Box::leak(Box::new(runtime)))
 }
 
+/// How long actors may take.
+pub fn limits(config: &Config) -> Limits {
+    let internal = &config.internal;
+    Limits { grace: internal.grace, stall: internal.stall_limit, blocked: internal.blocked_limit }
+}
+
 /// Runs a command that needs no actors to its end.
 pub fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     main_runtime()?.block_on(command)
@@ -39,6 +46,13 @@ pub fn handlers(config: &Config, service: Service) -> Vec<HandlerSpec> {
         Service::Spinoza => vec![orrery_spinoza::spec(&config.spinoza)],
         Service::Maily => vec![orrery_maily::spec(&config.maily)],
     }
+}
+
+/// The bridges that are turned on, here or in another process: their queues are made before anything reads them.
+pub fn bridges(config: &Config) -> Vec<BridgeSpec> {
+    let legacy = config.maily.legacy_queue.then(orrery_maily::legacy::bridge);
+    let notifications = config.storage.notifying_bucket().map(|_| orrery_spinoza::notifications::bridge());
+    legacy.into_iter().chain(notifications).collect()
 }
 
 /// PostgreSQL, without which nothing works.
@@ -63,4 +77,20 @@ pub fn storage(objects: Objects) -> Dependency {
         let objects = objects.clone();
         async move { objects.probe().await.is_ok() }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use orrery_actors::config::partner::is_reserved;
+
+    use super::*;
+
+    #[test]
+    fn a_handler_hears_our_own_events_or_foreign_ones_and_never_both() {
+        let config = Config::default();
+        for spec in Service::ALL.iter().flat_map(|service| handlers(&config, *service)) {
+            let ours = spec.bindings.iter().filter(|ty| is_reserved(ty)).count();
+            assert!(ours == 0 || ours == spec.bindings.len(), "{} hears both", spec.name);
+        }
+    }
 }

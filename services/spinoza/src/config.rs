@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use orrery_actors::config::Section;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The image optimiser.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Pictures that are worked on at once; each may take as much memory as its pixels need.

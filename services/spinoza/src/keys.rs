@@ -1,26 +1,41 @@
 //! Keys of objects: the folder of an upload, and the content-addressed names in it.
 
 use orrery_actors::seal::sha256;
-use orrery_schemas::ids::UploadId;
+use orrery_schemas::ids::{AccountId, UploadId};
+use uuid::Uuid;
 
-/// The folder `avatars/{account}/{upload}/` of an original's key, if the key is one of that upload.
+/// The account and the upload that the key of an original names: `avatars/{account}/{upload}/original.{ext}`.
+pub fn original(key: &str) -> Option<(AccountId, UploadId)> {
+    let mut parts = key.split('/');
+    let (Some("avatars"), Some(account), Some(upload), Some(file), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return None;
+    };
+    let extension = file.strip_prefix("original.")?;
+    if extension.is_empty() || !extension.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return None;
+    }
+    Some((AccountId(canonical(account)?), UploadId(canonical(upload)?)))
+}
+
+/// The folder `avatars/{account}/{upload}` of an original's key, if the key is one of that upload.
 pub fn folder(key: &str, upload: UploadId) -> Option<&str> {
-    let (folder, file) = key.rsplit_once('/')?;
-    let mut parts = folder.split('/');
-    let (root, account, owner) = (parts.next()?, parts.next()?, parts.next()?);
-    let account_is_id = uuid::Uuid::parse_str(account).is_ok();
-    let valid = root == "avatars"
-        && account_is_id
-        && owner == upload.to_string()
-        && parts.next().is_none()
-        && file.starts_with("original.");
-    valid.then_some(folder)
+    let (_, named) = original(key)?;
+    let (folder, _) = key.rsplit_once('/')?;
+    (named == upload).then_some(folder)
 }
 
 /// `{folder}/{32 digits of the SHA-256}-{side}.webp`
 pub fn variant(folder: &str, side: u32, bytes: &[u8]) -> String {
     let digest = sha256(bytes);
     format!("{folder}/{}-{side}.webp", hex::encode(digest.get(..16).unwrap_or_default()))
+}
+
+/// A UUID in the one spelling that keys are written in.
+fn canonical(text: &str) -> Option<Uuid> {
+    let id = Uuid::parse_str(text).ok()?;
+    (id.to_string() == text).then_some(id)
 }
 
 #[cfg(test)]
@@ -36,7 +51,10 @@ mod tests {
         assert_eq!(folder(&format!("{folder_of}/original.jpg"), upload), Some(folder_of.as_str()));
         for key in [
             format!("{folder_of}/x.jpg"),
+            format!("{folder_of}/original."),
+            format!("{folder_of}/original.jpg/x"),
             format!("avatars/{account}/{account}/original.jpg"),
+            format!("avatars/{}/{upload}/original.jpg", account.simple()),
             format!("avatars/../{upload}/original.jpg"),
             format!("other/{account}/{upload}/original.jpg"),
             "original.jpg".to_owned(),

@@ -2,8 +2,10 @@
 
 pub mod config;
 mod keys;
+pub mod notifications;
 mod optimizer;
+mod records;
 mod service;
 
 pub use optimizer::spec;
-pub use service::{Parts, start};
+pub use service::{Parts, handler, start};

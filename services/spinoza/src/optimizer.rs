@@ -5,13 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use diesel_async::AsyncConnection;
 use orrery_actors::{
-    bus::{Delivery, Failure, Handler, HandlerSpec, Outcome, relay::Wake},
+    bus::{Delivery, Failure, Handler, HandlerSpec, Once, Outcome, relay::Wake},
     objects::{ObjectError, Objects},
     seal::sha256,
     store::{
         Pool, StoreError,
         outbox::{About, Outbox},
     },
+    supervise::Threads,
 };
 use orrery_picture::{self as picture, Limits, Rejection};
 use orrery_schemas::events::{EventData, ImageOptimized, ImageRejected, ImageUploaded, Variant};
@@ -21,6 +22,8 @@ use uuid::Uuid;
 
 use crate::{config::Config, keys};
 
+/// The handler's name, which is its queue's.
+pub const NAME: &str = "spinoza.images";
 /// Sides of the variants, in pixels, largest first.
 const SIDES: [u32; 3] = [512, 256, 64];
 /// The largest original that is fetched.
@@ -29,28 +32,26 @@ const MAX_BYTES: u64 = 10 * 1024 * 1024;
 /// The queue and its limits; `orrery migrate` declares by it.
 pub fn spec(config: &Config) -> HandlerSpec {
     HandlerSpec {
-        name: "spinoza.images",
+        name: NAME,
         prefetch: config.concurrency,
         retry_delay: config.retry_delay,
         time_limit: config.time_limit,
         bindings: vec![ImageUploaded::TYPE],
+        once: Once::Inbox,
     }
 }
 
 /// Optimises.
 pub struct Optimizer {
-    /// Its settings.
-    pub config: Config,
-    /// Spinoza's connections.
-    pub pool: Pool,
-    /// The bucket.
-    pub objects: Objects,
-    /// Where results are written.
-    pub outbox: Outbox,
-    /// Rung after a commit.
-    pub wake: Wake,
-    /// Threads that decode; a try that ran out of time may still hold one.
-    pub threads: Arc<Semaphore>,
+    config: Config,
+    pool: Pool,
+    objects: Objects,
+    outbox: Outbox,
+    wake: Wake,
+    /// Where the threads that decode are shown and watched.
+    threads: Threads,
+    /// How many decodings may hold a thread: those at work, and as many again that ran out of time.
+    permits: Arc<Semaphore>,
 }
 
 enum Found {
@@ -110,6 +111,19 @@ impl Handler for Optimizer {
 }
 
 impl Optimizer {
+    /// An optimiser that writes its results to `outbox` and then rings `wake`.
+    pub fn new(
+        config: Config,
+        pool: Pool,
+        objects: Objects,
+        outbox: Outbox,
+        wake: Wake,
+        threads: Threads,
+    ) -> Self {
+        let permits = Arc::new(Semaphore::new(usize::from(config.concurrency) * 2));
+        Self { config, pool, objects, outbox, wake, threads, permits }
+    }
+
     async fn optimise(
         &self,
         delivery: &Delivery,
@@ -138,24 +152,18 @@ impl Optimizer {
 
     async fn decode(&self, original: bytes::Bytes, uploaded: &ImageUploaded) -> Result<Found, Obstacle> {
         let closed = |_| Obstacle::Failed(Failure::new("the decoding pool is closed"));
-        let thread = Arc::clone(&self.threads).acquire_owned().await.map_err(closed)?;
-        let expected = uploaded.digest.clone();
+        let held = self.threads.take();
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(closed)?;
+        let (threads, expected) = (self.threads.clone(), uploaded.digest.clone());
         let decoded = tokio::task::spawn_blocking(move || {
-            let _thread = thread;
-            if hex::encode(sha256(&original)) != expected {
-                return Err(Failure::new("the object is not what was uploaded: its digest differs"));
-            }
-            match picture::optimise(&original, &SIDES, &Limits::default()) {
-                Ok(variants) => Ok(Found::Variants(variants)),
-                Err(error @ Rejection::Failed { .. }) => Err(Failure::of(&error)),
-                Err(error) => {
-                    Ok(Found::Rejected { code: error.code().to_owned(), reason: error.to_string() })
-                }
-            }
+            let _permit = permit;
+            let found = threads.run(|| decode(&original, expected.as_deref()));
+            held.done();
+            found
         });
         match decoded.await {
-            Ok(found) => found.map_err(Obstacle::Failed),
-            Err(_) => Err(Obstacle::Failed(Failure::new("the decoder panicked"))),
+            Ok(Some(found)) => found.map_err(Obstacle::Failed),
+            Ok(None) | Err(_) => Err(Obstacle::Failed(Failure::new("the decoder panicked"))),
         }
     }
 
@@ -172,7 +180,7 @@ impl Optimizer {
 
     /// The result and the mark that this message is done with: both or neither.
     async fn tell<T: EventData + Sync>(&self, delivery: &Delivery, data: &T) -> Result<(), Obstacle> {
-        let about = About { subject: subject(delivery), version: None, trace: delivery.trace() };
+        let about = About { subject: subject(delivery), version: version(delivery), trace: delivery.trace() };
         let mut connection = self.pool.get().await?;
         connection
             .transaction::<_, StoreError, _>(async |connection| {
@@ -188,7 +196,19 @@ fn subject(delivery: &Delivery) -> Option<Uuid> {
     cloudevents::AttributesReader::subject(delivery.event()).and_then(|subject| subject.parse().ok())
 }
 
-/// How many decodings may hold a thread: those at work, and as many again that ran out of time.
-pub fn threads(config: &Config) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(usize::from(config.concurrency) * 2))
+/// `expected` is the digest of what was uploaded; a store's own notification knows none.
+fn decode(original: &[u8], expected: Option<&str>) -> Result<Found, Failure> {
+    if expected.is_some_and(|digest| hex::encode(sha256(original)) != digest) {
+        return Err(Failure::new("the object is not what was uploaded: its digest differs"));
+    }
+    match picture::optimise(original, &SIDES, &Limits::default()) {
+        Ok(variants) => Ok(Found::Variants(variants)),
+        Err(error @ Rejection::Failed { .. }) => Err(Failure::of(&error)),
+        Err(error) => Ok(Found::Rejected { code: error.code().to_owned(), reason: error.to_string() }),
+    }
+}
+
+/// The version of the account that the upload brought about, as its event carries it: a result changes no account.
+fn version(delivery: &Delivery) -> Option<i64> {
+    delivery.event().extension("version")?.to_string().parse().ok()
 }

@@ -4,22 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use orrery_actors::{
     bus::{
-        Bus,
-        consumer::Consumer,
+        Footing, Handler,
+        consumer::Source,
         relay::{Relay, Wake},
     },
-    clock::Clock,
     objects::Objects,
-    random::Random,
-    store::{Pool, outbox::Outbox},
+    store::outbox::Outbox,
     supervise::Supervisor,
 };
 use orrery_schemas::services::Service;
 
-use crate::{
-    config::Config,
-    optimizer::{Optimizer, threads},
-};
+use crate::{config::Config, notifications, optimizer::Optimizer};
 
 /// What spinoza is given.
 pub struct Parts {
@@ -29,55 +24,42 @@ pub struct Parts {
     pub event_lifetime: Duration,
     /// How long sent rows are kept.
     pub keep_sent: Duration,
-    /// Its connections.
-    pub pool: Pool,
-    /// The broker.
-    pub bus: Bus,
     /// The bucket.
     pub objects: Objects,
-    /// The time.
-    pub clock: Clock,
-    /// Randomness.
-    pub random: Random,
+    /// The bucket whose own notifications tell of uploads, if they do.
+    pub notifying_bucket: Option<String>,
+    /// The broker, its connections, time and randomness.
+    pub footing: Footing,
+}
+
+/// The handler of uploaded pictures, whose threads are among the children of `supervisor`; it rings `wake` after a commit.
+pub fn handler(parts: &Parts, supervisor: &Supervisor, wake: Wake) -> Arc<dyn Handler> {
+    let Footing { pool, clock, random, .. } = parts.footing.clone();
+    let threads = supervisor.threads("spinoza.decoders");
+    let outbox = Outbox::new(Service::Spinoza, parts.event_lifetime, clock, random);
+    Arc::new(Optimizer::new(parts.config.clone(), pool, parts.objects.clone(), outbox, wake, threads))
 }
 
 /// Starts spinoza's actors under `supervisor`.
-pub fn start(parts: Parts, supervisor: &Supervisor) {
-    let Parts { config, event_lifetime, keep_sent, pool, bus, objects, clock, random } = parts;
+pub fn start(parts: &Parts, supervisor: &Supervisor) {
+    if let Some(bucket) = &parts.notifying_bucket {
+        notifications::start(bucket.clone(), parts.event_lifetime, &parts.footing, supervisor);
+    }
     let wake = Wake::default();
-    let handler = Arc::new(Optimizer {
-        threads: threads(&config),
-        config,
-        pool: pool.clone(),
-        objects,
-        outbox: Outbox::new(Service::Spinoza, event_lifetime, clock.clone(), random.clone()),
-        wake: wake.clone(),
-    });
-    let signal = supervisor.shutdown_signal();
-    supervisor.start("spinoza.relay", {
-        let (bus, pool, random, signal) = (bus.clone(), pool.clone(), random.clone(), signal.clone());
-        move || {
-            Relay {
-                bus: bus.clone(),
-                pool: pool.clone(),
-                producer: Service::Spinoza,
-                keep: keep_sent,
-                random: random.clone(),
-                wake: wake.clone(),
-                shutdown: signal.clone(),
-            }
-            .run()
+    let handler = handler(parts, supervisor, wake.clone());
+    let (footing, keep, signal) = (parts.footing.clone(), parts.keep_sent, supervisor.shutdown_signal());
+    supervisor.start("spinoza.relay", move |pulse| {
+        Relay {
+            bus: footing.bus.clone(),
+            pool: footing.pool.clone(),
+            producer: Service::Spinoza,
+            keep,
+            random: footing.random.clone(),
+            wake: wake.clone(),
+            pulse,
+            shutdown: signal.clone(),
         }
-    });
-    supervisor.start("spinoza.images", move || {
-        Consumer::new(
-            bus.clone(),
-            pool.clone(),
-            handler.clone(),
-            clock.clone(),
-            random.clone(),
-            signal.clone(),
-        )
         .run()
     });
+    parts.footing.consume(supervisor, handler, Source::Main);
 }

@@ -11,10 +11,12 @@ use base64::engine::general_purpose::STANDARD;
 use super::{Proxies, World};
 use crate::broker::Broker;
 use crate::database::Database;
-use crate::environment;
+use crate::environment::{self, Servers};
 use crate::fresh;
 use crate::ports::Port;
+use crate::postgres::Postgres;
 use crate::proxy::Proxy;
+use crate::rabbitmq::RabbitMq;
 use crate::secrets::Secrets;
 use crate::service::Site;
 use crate::smtp::SmtpReceiver;
@@ -30,6 +32,7 @@ pub struct WorldBuilder {
     captures: bool,
     migrates: bool,
     panics_allowed: bool,
+    servers: Option<Servers>,
 }
 
 impl Default for WorldBuilder {
@@ -40,6 +43,7 @@ impl Default for WorldBuilder {
             captures: false,
             migrates: true,
             panics_allowed: false,
+            servers: None,
         }
     }
 }
@@ -52,7 +56,7 @@ impl WorldBuilder {
         self
     }
 
-    /// Takes a variable away that the world sets itself.
+    /// Leaves out a variable that the world sets by itself.
     #[must_use]
     pub fn without(mut self, key: &str) -> Self {
         self.unset.push(key.to_owned());
@@ -87,20 +91,34 @@ impl WorldBuilder {
         self
     }
 
+    /// The world is on these servers instead of the shared ones, so that the test may kill them.
+    ///
+    /// # Errors
+    /// None is known.
+    pub fn on(mut self, database: &Postgres, broker: &RabbitMq) -> Result<Self> {
+        self.servers = Some(Servers {
+            database: database.url()?,
+            broker: broker.url()?,
+            management: Some(broker.management_url()?),
+        });
+        Ok(self)
+    }
+
     /// Makes the database, the virtual host, the object store, the mail receiver and the proxies, and migrates.
     ///
     /// # Errors
     /// `TEST_DATABASE_URL` or `TEST_AMQP_URL` is missing (run `./dev test`), the binary is, or a part does not start.
     pub async fn start(self) -> Result<World> {
         let binary = environment::binary()?;
-        // Both are asked for before one is made, so that what is missing is said at once.
-        environment::url("TEST_DATABASE_URL")?;
-        environment::url("TEST_AMQP_URL")?;
+        let servers = self.servers.map_or_else(Servers::shared, Ok)?;
         let mut folder = tempfile::Builder::new().prefix("orrery-test-").tempdir()?;
         folder.disable_cleanup(std::env::var_os("ORRERY_TEST_KEEP").is_some());
         std::fs::create_dir(folder.path().join("tmp"))?;
         std::fs::create_dir(folder.path().join("s3"))?;
-        let (database, broker) = tokio::try_join!(Database::create(), Broker::create())?;
+        let (database, broker) = tokio::try_join!(
+            Database::create_on(&servers.database),
+            Broker::create_on(&servers.broker, servers.management.clone())
+        )?;
         let smtp = SmtpReceiver::start().await?;
         let (storage_port, gateway, autha) = (Port::reserve()?, Port::reserve()?, Port::reserve()?);
         let proxies = Proxies {
@@ -111,7 +129,7 @@ impl WorldBuilder {
         };
         let secrets = Secrets::default();
         let mut settings = inherited();
-        settings.extend(parts(&proxies, &database, &broker)?);
+        settings.extend(parts(&proxies, &servers, &database, &broker)?);
         settings.extend(keys(&secrets));
         settings.extend(services(&proxies, &gateway, &autha, folder.path(), self.captures)?);
         settings.extend(self.settings);
@@ -155,7 +173,7 @@ fn inherited() -> BTreeMap<String, String> {
 }
 
 /// The real parts, by way of the proxies.
-fn parts(proxies: &Proxies, database: &Database, broker: &Broker) -> Result<Settings> {
+fn parts(proxies: &Proxies, servers: &Servers, database: &Database, broker: &Broker) -> Result<Settings> {
     let mut settings = vec![
         setting("DATABASE__URL", database.url_through(proxies.postgres.addr())?),
         setting("BROKER__URL", broker.url_through(proxies.broker.addr())?),
@@ -163,8 +181,8 @@ fn parts(proxies: &Proxies, database: &Database, broker: &Broker) -> Result<Sett
         setting("STORAGE__BUCKET", BUCKET),
         setting("STORAGE__ACCESS_KEY", "orrery-tests"),
     ];
-    if let Some(url) = environment::optional_url("TEST_AMQP_MANAGEMENT_URL")? {
-        settings.push(setting("BROKER__MANAGEMENT_URL", url));
+    if let Some(url) = &servers.management {
+        settings.push(setting("BROKER__MANAGEMENT_URL", url.as_str()));
     }
     Ok(settings)
 }

@@ -2,6 +2,7 @@
 
 mod parts;
 mod proxy;
+mod servers;
 mod smtp;
 
 use std::time::Duration;

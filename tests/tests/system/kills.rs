@@ -58,6 +58,29 @@ async fn a_kill_right_after_201_loses_no_mail() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_between_a_row_and_its_message_leaves_neither() -> Result<()> {
+    let world = World::start().await?;
+    let mut service = world.spawn(&[]).await?;
+    let (client, person) = (world.client()?, Person::new());
+    // The account's row is written by then, and its message only begun.
+    world.proxies().postgres.withhold_answers_after(b"\"bus\".\"outbox\"");
+    let (asking, who) = (client.clone(), person.clone());
+    let asked = tokio::spawn(async move { asking.sign_up_with_key(&who, "a key").await });
+    world.proxies().postgres.wait_triggered(SOON).await?;
+    service.kill();
+    world.proxies().postgres.release_answers();
+    ensure!(asked.await?.is_err(), "a killed process answered");
+    for table in ["autha.accounts", "bus.outbox"] {
+        let rows = world.database().count(&format!("SELECT count(*) FROM {table}")).await?;
+        ensure!(rows == 0, "{rows} rows in {table}");
+    }
+    service.restart().await?;
+    client.sign_up_with_key(&person, "a key").await?.expect(201)?;
+    mails_are_right(&world, std::slice::from_ref(&person), 0).await?;
+    events_are_exactly_one_each(&world, 1).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_while_the_brokers_confirm_is_withheld_loses_no_mail() -> Result<()> {
     let world = World::start().await?;
     let mut service = world.spawn(&[]).await?;

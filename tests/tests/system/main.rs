@@ -1,13 +1,20 @@
 //! The whole system over real parts, which are cut, paused and killed. Hostile requests are in `hostile`.
 
+mod amqp10;
 mod backlog;
+mod bridges;
+mod encrypted;
 mod kills;
 mod mail;
+mod memory;
 mod operator;
 mod outages;
 mod outbox;
 mod parts;
 mod pictures;
+mod poison;
 mod profile;
 mod retention;
+mod topology;
+mod trust;
 mod twice;

@@ -92,7 +92,11 @@ async fn check_tells_what_is_away_and_shows_no_secret() -> Result<()> {
     let bad = world.run(&["check"], SOON).await?;
     ensure!(!bad.status.success() && bad.output.contains("failed  rabbitmq"), "{}", bad.output);
     let shown = world.run(&["check", "--print"], SOON).await?;
-    ensure!(shown.output.contains("REDACTED") && !shown.output.contains("guest:guest"), "{}", shown.output);
+    ensure!(
+        shown.output.contains("url = \"[hidden]\"") && !shown.output.contains("guest:guest"),
+        "{}",
+        shown.output
+    );
     let faulty = world.run_with(&["check"], &[("ORRERY_AUTHA__PASSWORD_SCORE", "9")], SOON).await?;
     ensure!(faulty.output.contains("autha.password_score: must be 0 to 4"), "{}", faulty.output);
     Ok(())

@@ -1,12 +1,15 @@
 //! One batch on one channel: published with pipelined confirms, and what became of each row. What is written down lives in `lane`.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
 use futures_util::future::join_all;
 use lapin::{Channel, Confirmation, ErrorKind, message::BasicReturnMessage, types::ShortString};
 
 use super::message;
-use crate::{bus::connection::mandatory, store::outbox::Row};
+use crate::{
+    bus::{Bus, connection::mandatory},
+    store::outbox::Row,
+};
 
 /// What became of a row.
 pub(super) enum Fate {
@@ -60,9 +63,9 @@ enum Answer {
     Silent,
 }
 
-/// Publishes the rows on a channel that nothing else is being published on, and waits `limit` for their confirms.
-pub(super) async fn publish(channel: &Channel, rows: &mut [Row], limit: Duration) -> Vec<Fate> {
-    let answers = join_all(rows.iter_mut().map(|row| answer(channel, row, limit))).await;
+/// Publishes the rows on a channel that nothing else is being published on, and waits for their confirms.
+pub(super) async fn publish(bus: &Bus, channel: &Channel, rows: &mut [Row]) -> Vec<Fate> {
+    let answers = join_all(rows.iter_mut().map(|row| answer(bus, channel, row))).await;
     // lapin hands a returned message to whichever confirm it completes next, so that it is known by its id alone. By the time that every
     // message is confirmed, every return was handed out; before, one may still lie behind another.
     let returned: HashSet<String> = answers.iter().filter_map(returned).map(ToString::to_string).collect();
@@ -89,8 +92,8 @@ fn returned(answer: &Answer) -> Option<&ShortString> {
     }
 }
 
-async fn answer(channel: &Channel, row: &mut Row, limit: Duration) -> Answer {
-    let message = match message::encode(row) {
+async fn answer(bus: &Bus, channel: &Channel, row: &mut Row) -> Answer {
+    let message = match message::encode(bus, row) {
         Ok(message) => message,
         Err(error) => return Answer::Failed(error.to_string()),
     };
@@ -106,7 +109,7 @@ async fn answer(channel: &Channel, row: &mut Row, limit: Duration) -> Answer {
             .await?
             .await
     };
-    match tokio::time::timeout(limit, publish).await {
+    match tokio::time::timeout(bus.confirm_timeout(), publish).await {
         Ok(Ok(Confirmation::Ack(returned))) => Answer::Acked(returned.and_then(id)),
         Ok(Ok(Confirmation::Nack(returned))) => Answer::Nacked(returned.and_then(id)),
         // Never on a channel of ours: it was asked for confirms.

@@ -60,13 +60,16 @@ impl Relay {
             // Asked before the look: what was committed before the shutdown is seen by it.
             let is_last = shutdown.is_requested();
             let token = self.random.uuid_v4();
+            // A look at the database is work as well: one that never ends is a stall.
+            let look = self.pulse.take();
             let mut rows = self.lease(window, token).await?;
+            let held: Vec<_> = rows.iter().map(|_| self.pulse.take()).collect();
             let more = outbox::may_have_more(&rows);
             if more {
                 self.wake.wake();
             }
             if !rows.is_empty() {
-                let fates = batch::publish(&channel, &mut rows, self.bus.confirm_timeout()).await;
+                let fates = batch::publish(&self.bus, &channel, &mut rows).await;
                 match self.write_down(token, &rows, fates).await? {
                     None => {}
                     // The broker closed the channel for one of the messages, which are suspects now.
@@ -76,6 +79,8 @@ impl Relay {
                     Some(error) => return Err(error),
                 }
             }
+            drop(held);
+            look.done();
             if is_last {
                 break;
             }

@@ -8,7 +8,7 @@ use lapin::{
 use serde_json::Value;
 
 use crate::{
-    bus::{MAX_MESSAGE_BYTES, connection::FRAME_MAX_BYTES},
+    bus::{Bus, MAX_MESSAGE_BYTES, connection::FRAME_MAX_BYTES},
     store::outbox::Row,
 };
 
@@ -48,7 +48,7 @@ pub(super) fn id(row: &Row) -> String {
 }
 
 /// Encodes a row, whose data and body are taken out of it.
-pub(super) fn encode(row: &mut Row) -> Result<Message, Unpublishable> {
+pub(super) fn encode(bus: &Bus, row: &mut Row) -> Result<Message, Unpublishable> {
     let exchange = name("exchange's name", &row.exchange)?;
     let routing_key = name("routing key", &row.routing_key)?;
     if row.is_unread() {
@@ -57,7 +57,7 @@ pub(super) fn encode(row: &mut Row) -> Result<Message, Unpublishable> {
     let (properties, body) = match row.body.take() {
         Some(body) => (as_it_was(row)?, body),
         None => {
-            let encoded = cloudevents_amqp::encode_binary(&event(row)?)?;
+            let encoded = bus.encode(&event(row)?)?;
             (encoded.properties, encoded.body)
         }
     };
@@ -159,6 +159,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::config::broker::Broker;
 
     fn row() -> Row {
         Row {
@@ -194,13 +195,17 @@ mod tests {
         }
     }
 
+    fn encoded(row: &mut Row) -> Result<Message, Unpublishable> {
+        encode(&Bus::new(Broker::default()), row)
+    }
+
     fn fault(mut row: Row) -> String {
-        encode(&mut row).map(|_| ()).unwrap_err().to_string()
+        encoded(&mut row).map(|_| ()).unwrap_err().to_string()
     }
 
     #[test]
     fn an_event_is_encoded_and_known_by_its_id() {
-        let message = encode(&mut row()).unwrap();
+        let message = encoded(&mut row()).unwrap();
         assert_eq!(message.body, br#"{"account":"a"}"#);
         assert_eq!(message.properties.message_id().as_ref().unwrap().as_str(), id(&row()));
         assert_eq!(message.properties.headers().as_ref().unwrap().inner().len(), 8);
@@ -209,7 +214,7 @@ mod tests {
     #[test]
     fn a_redriven_message_is_as_it_was_but_for_its_expiry() {
         let headers = json!({"cloudEvents_id": "9", "cloudEvents:expirytime": "2020-01-01T00:00:00Z", "n": 5, "flag": true});
-        let message = encode(&mut redriven(headers)).unwrap();
+        let message = encoded(&mut redriven(headers)).unwrap();
         assert_eq!(message.body, b"as it was");
         assert_eq!(message.properties.content_type().as_ref().unwrap().as_str(), "text/plain");
         assert_eq!(*message.properties.delivery_mode(), Some(2));
@@ -224,13 +229,13 @@ mod tests {
 
     #[test]
     fn a_message_without_an_expiry_gets_none() {
-        let message = encode(&mut redriven(json!({"a": "b"}))).unwrap();
+        let message = encoded(&mut redriven(json!({"a": "b"}))).unwrap();
         assert_eq!(message.properties.headers().as_ref().unwrap().inner().len(), 1);
     }
 
     #[test]
     fn what_no_broker_takes_is_told_from_what_one_does() {
-        assert!(encode(&mut Row { routing_key: "k".repeat(255), ..row() }).is_ok());
+        assert!(encoded(&mut Row { routing_key: "k".repeat(255), ..row() }).is_ok());
         assert!(fault(Row { routing_key: "k".repeat(256), ..row() }).contains("routing key has 256 bytes"));
         assert!(fault(Row { exchange: "e".repeat(256), ..row() }).contains("exchange"));
         assert!(fault(Row { ty: String::new(), ..row() }).contains("no CloudEvent"));
@@ -238,7 +243,7 @@ mod tests {
         assert!(fault(redriven(json!([1]))).contains("headers"));
 
         let body = |bytes: usize| Row { body: Some(vec![0; bytes]), ..redriven(json!({})) };
-        assert!(encode(&mut body(MAX_MESSAGE_BYTES)).is_ok());
+        assert!(encoded(&mut body(MAX_MESSAGE_BYTES)).is_ok());
         assert!(fault(body(MAX_MESSAGE_BYTES + 1)).contains("1048577 bytes"));
         assert!(fault(Row { data: json!("x".repeat(MAX_MESSAGE_BYTES)), ..row() }).contains("1048578 bytes"));
         assert!(fault(Row { stored_bytes: 9 * 1024 * 1024, ..row() }).contains("9437184 bytes"));
@@ -247,7 +252,7 @@ mod tests {
     #[test]
     fn headers_must_fit_into_one_frame() {
         let text = |bytes: usize| redriven(json!({"h": "x".repeat(bytes)}));
-        assert!(encode(&mut text(16_000)).is_ok());
+        assert!(encoded(&mut text(16_000)).is_ok());
         assert!(fault(text(16_400)).contains("headers have"));
     }
 }

@@ -19,7 +19,7 @@ use super::{Bus, BusError};
 use crate::{
     random::Random,
     store::{Pool, StoreError, outbox},
-    supervise::Shutdown,
+    supervise::{Pulse, Shutdown},
 };
 
 /// Batches that are under way at once: one is leased or settled while others are being confirmed.
@@ -58,6 +58,8 @@ pub struct Relay {
     pub random: Random,
     /// The bell.
     pub wake: Wake,
+    /// What it shows of its work.
+    pub pulse: Pulse,
     /// When to end.
     pub shutdown: Shutdown,
 }

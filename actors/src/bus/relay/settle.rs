@@ -1,5 +1,6 @@
 //! What became of a batch is written down: rows are settled, or given back for another try.
 
+use orrery_observability::metrics;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -57,6 +58,7 @@ impl Relay {
                 Fate::Failed(error) => {
                     warn!(event = %row.id, ty = row.ty, error, "can never be published, kept as failed");
                     outbox::settle(&mut connection, &[row.seq], Settled::Failed, Some(&error)).await?;
+                    metrics::relayed(self.producer.name(), "failed", 1);
                 }
                 Fate::Broken(_) if is_suspicious => sorted.suspects.push(row.seq),
                 Fate::Broken(_) | Fate::Doubtful => sorted.again.push(row.seq),
@@ -72,6 +74,11 @@ impl Relay {
         outbox::refuse(&mut connection, &sorted.refused, token, "the broker refused to keep it").await?;
         outbox::suspect(&mut connection, &sorted.suspects, token, &why).await?;
         outbox::release(&mut connection, &sorted.again, token, &why).await?;
+        let producer = self.producer.name();
+        metrics::relayed(producer, "sent", sorted.sent.len());
+        metrics::relayed(producer, "unrouted", sorted.unrouted.len());
+        metrics::relayed(producer, "refused", sorted.refused.len());
+        metrics::relayed(producer, "again", sorted.again.len() + sorted.suspects.len());
         debug!(
             sent = sorted.sent.len(),
             unrouted = sorted.unrouted.len(),
@@ -81,7 +88,10 @@ impl Relay {
             "relayed"
         );
         if newly_refused > 0 {
-            warn!(rows = newly_refused, "refused by the broker, as by a full queue: tried again until it keeps them");
+            warn!(
+                rows = newly_refused,
+                "refused by the broker, as by a full queue: tried again until it keeps them"
+            );
         }
         if end.is_some() {
             let rows = sorted.again.len() + sorted.suspects.len();

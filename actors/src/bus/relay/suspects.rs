@@ -35,12 +35,13 @@ impl Relay {
             let (_, channel) = match alone.take().filter(|(_, channel)| channel.status().connected()) {
                 Some(open) => alone.insert(open),
                 None => {
-                    let connection = self.bus.connect_aside(&format!("relay-{}-suspects", self.producer)).await?;
+                    let connection =
+                        self.bus.connect_aside(&format!("relay-{}-suspects", self.producer)).await?;
                     let channel = self.bus.confirming(&connection).await?;
                     alone.insert((connection, channel))
                 }
             };
-            let fates = batch::publish(channel, slice::from_mut(&mut row), self.bus.confirm_timeout()).await;
+            let fates = batch::publish(&self.bus, channel, slice::from_mut(&mut row)).await;
             let Some(fate) = fates.into_iter().next() else { continue };
             let is_lost = match &fate {
                 Fate::Broken(error) => blame(error) == Blame::Nobody,

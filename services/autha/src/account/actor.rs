@@ -5,7 +5,9 @@ use chrono::{DateTime, Utc};
 use diesel_async::AsyncConnection;
 use orrery_actors::{
     bus::relay::Wake,
+    config::storage::UploadedEvents,
     store::{Pool, StoreError, outbox::Outbox},
+    supervise::Ping,
 };
 use orrery_schemas::{ids::AccountId, trace::TraceParent};
 use std::sync::Arc;
@@ -75,6 +77,8 @@ pub struct Accounts {
     pub outbox: Outbox,
     /// Rung after a commit.
     pub wake: Wake,
+    /// Who tells of uploads.
+    pub uploaded_events: UploadedEvents,
 }
 
 impl Actor for Accounts {
@@ -83,6 +87,12 @@ impl Actor for Accounts {
     fn started(&mut self, context: &mut Self::Context) {
         context.set_mailbox_capacity(256);
     }
+}
+
+impl Handler<Ping> for Accounts {
+    type Result = ();
+
+    fn handle(&mut self, _: Ping, _: &mut Self::Context) {}
 }
 
 impl Handler<RegisterAccount> for Accounts {
@@ -144,10 +154,11 @@ impl Handler<ReplaceAvatar> for Accounts {
     type Result = ResponseFuture<Result<(), StoreError>>;
 
     fn handle(&mut self, ReplaceAvatar(upload): ReplaceAvatar, _: &mut Self::Context) -> Self::Result {
-        let (pool, outbox, wake) = (self.pool.clone(), self.outbox.clone(), self.wake.clone());
+        let (pool, wake) = (self.pool.clone(), self.wake.clone());
+        let outbox = (self.uploaded_events == UploadedEvents::Outbox).then(|| self.outbox.clone());
         Box::pin(async move {
             pool.run(move |mut connection| async move {
-                picture::replace(&mut connection, &outbox, &upload).await?;
+                picture::replace(&mut connection, outbox.as_ref(), &upload).await?;
                 wake.wake();
                 Ok(())
             })

@@ -1,6 +1,9 @@
 //! Argon2id (RFC 9106) with memory that is kept between hashes. Threads and queues live in `pool`.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use argon2::{
     Algorithm, Argon2, Block, Params, Version,
@@ -12,6 +15,10 @@ use subtle::ConstantTimeEq;
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
+
+/// Room for 33 MiB, of which only what is used becomes memory. glibc maps all that is above 32 MiB by itself and unmaps it when it is
+/// freed; what is smaller it keeps for itself once such a piece was freed before (M_MMAP_THRESHOLD in mallopt(3)).
+const MAPPED_BLOCKS: usize = 33 * 1024;
 
 /// A hash could not be made or read.
 #[derive(Debug, thiserror::Error)]
@@ -25,8 +32,15 @@ fn fault(error: impl std::fmt::Display) -> HashError {
 /// Hashes passwords; clones share their memory.
 #[derive(Clone, Default)]
 pub struct Hasher {
+    memory: Arc<Mutex<Memory>>,
+}
+
+#[derive(Default)]
+struct Memory {
     /// About 19 MiB each, the last used on top: one after another need one of them, and as many as hash at once are kept.
-    memory: Arc<Mutex<Vec<Vec<Block>>>>,
+    free: Vec<Vec<Block>>,
+    /// When the last hash was done.
+    used: Option<Instant>,
 }
 
 impl Hasher {
@@ -67,10 +81,19 @@ impl Hasher {
         Ok(output.ct_eq(expected.as_ref()).into())
     }
 
+    /// Gives the memory back to the system if there was no hash for `idle`.
+    pub fn release(&self, idle: Duration) {
+        let mut memory = self.memory();
+        if memory.used.is_some_and(|used| used.elapsed() >= idle) {
+            memory.free.clear();
+        }
+    }
+
     fn digest(&self, params: Params, password: &[u8], salt: &[u8]) -> Result<Vec<u8>, HashError> {
         let blocks = params.block_count();
         let mut output = vec![0; params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN)];
-        let mut memory = self.memory().pop().unwrap_or_default();
+        let kept = self.memory().free.pop();
+        let mut memory = kept.unwrap_or_else(|| Vec::with_capacity(MAPPED_BLOCKS));
         if memory.len() < blocks {
             memory.resize(blocks, Block::new());
         }
@@ -80,12 +103,15 @@ impl Hasher {
             &mut output,
             memory.get_mut(..blocks).unwrap_or_default(),
         );
-        self.memory().push(memory);
+        let mut kept = self.memory();
+        kept.free.push(memory);
+        kept.used = Some(Instant::now());
+        drop(kept);
         hashed.map_err(fault)?;
         Ok(output)
     }
 
-    fn memory(&self) -> std::sync::MutexGuard<'_, Vec<Vec<Block>>> {
+    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -101,6 +127,19 @@ mod tests {
         assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
         assert!(hasher.verify(b"correct horse", &phc).unwrap());
         assert!(!hasher.verify(b"correct hors", &phc).unwrap());
+    }
+
+    #[test]
+    fn memory_is_kept_between_hashes_and_given_back_when_there_are_none() {
+        let hasher = Hasher::new();
+        for _ in 0..3 {
+            hasher.hash(b"correct horse", &[7; 16]).unwrap();
+            hasher.release(Duration::from_secs(3600));
+            assert_eq!(hasher.memory().free.len(), 1);
+        }
+        hasher.release(Duration::ZERO);
+        assert!(hasher.memory().free.is_empty());
+        hasher.hash(b"correct horse", &[7; 16]).unwrap();
     }
 
     #[test]

@@ -1,17 +1,27 @@
 //! The bounded pool of hashing threads: a full queue refuses at once, and no request's own thread ever hashes.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, RecvError, RecvTimeoutError},
+    },
     thread,
+    time::Duration,
 };
 
-use orrery_actors::random::Random;
+use orrery_actors::{
+    random::Random,
+    supervise::{Held, Threads},
+};
 use tokio::sync::oneshot;
 use tracing::error;
 use zeroize::Zeroizing;
 use zxcvbn::zxcvbn;
 
 use super::Hasher;
+
+/// After so long without a hash their memory goes back to the system; under any load it is kept.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// A password was not worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -50,7 +60,9 @@ pub enum Hashed {
 /// Threads that hash.
 #[derive(Clone)]
 pub struct PasswordPool {
-    queue: mpsc::SyncSender<Job>,
+    queue: mpsc::SyncSender<(Job, Held)>,
+    /// Where they are shown and watched.
+    threads: Threads,
     /// Verified against when there is no account, so that both take the same time.
     decoy: Arc<str>,
 }
@@ -60,18 +72,19 @@ impl PasswordPool {
     ///
     /// # Errors
     /// When a thread cannot be started, or the decoy not be hashed.
-    pub fn start(workers: usize, capacity: usize, random: Random) -> std::io::Result<Self> {
+    pub fn start(workers: usize, capacity: usize, random: Random, threads: Threads) -> std::io::Result<Self> {
         let hasher = Hasher::new();
         let decoy = hasher.hash(&random.bytes::<16>(), &random.bytes()).map_err(std::io::Error::other)?;
         let (queue, jobs) = mpsc::sync_channel(capacity);
         let jobs = Arc::new(Mutex::new(jobs));
         for n in 0..workers {
             let (jobs, random, hasher) = (Arc::clone(&jobs), random.clone(), hasher.clone());
+            let threads = threads.clone();
             thread::Builder::new()
                 .name(format!("password-{n}"))
-                .spawn(move || work(&jobs, &hasher, &random))?;
+                .spawn(move || work(&jobs, &hasher, &random, &threads))?;
         }
-        Ok(Self { queue, decoy: decoy.into() })
+        Ok(Self { queue, threads, decoy: decoy.into() })
     }
 
     /// Hashes a new password whose zxcvbn score is at least `score`; `inputs` are words that make it easy to guess.
@@ -103,25 +116,28 @@ impl PasswordPool {
     }
 
     fn submit(&self, job: Job) -> Result<(), PoolError> {
-        self.queue.try_send(job).map_err(|_| PoolError::Full)
+        self.queue.try_send((job, self.threads.take())).map_err(|_| PoolError::Full)
     }
 }
 
-fn work(jobs: &Mutex<mpsc::Receiver<Job>>, hasher: &Hasher, random: &Random) {
+fn work(jobs: &Mutex<mpsc::Receiver<(Job, Held)>>, hasher: &Hasher, random: &Random, threads: &Threads) {
     loop {
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok((job, held)) = next(jobs, hasher) else { return };
         // A panic costs one password; the thread goes on.
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| match job {
-            Ok(job) => {
-                answer(hasher, job, random);
-                true
-            }
-            Err(_) => false,
-        }));
-        match done {
-            Ok(true) => {}
-            Ok(false) => return,
-            Err(_) => error!("a hashing thread panicked and goes on"),
+        if threads.run(|| answer(hasher, job, random)).is_some() {
+            held.done();
+        }
+    }
+}
+
+/// The next job. One thread waits for it, the others wait for that one.
+fn next<T>(jobs: &Mutex<mpsc::Receiver<T>>, hasher: &Hasher) -> Result<T, RecvError> {
+    let jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        match jobs.recv_timeout(IDLE) {
+            Ok(job) => return Ok(job),
+            Err(RecvTimeoutError::Timeout) => hasher.release(IDLE),
+            Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
         }
     }
 }
@@ -158,25 +174,32 @@ fn logged<T>(result: Result<T, impl std::fmt::Display>) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
+    use orrery_actors::supervise::{Limits, Supervisor};
+
     use super::*;
+
+    fn threads() -> Threads {
+        let main = Box::leak(Box::new(tokio::runtime::Runtime::new().unwrap()));
+        Supervisor::new(main, Random::seeded(1), Limits::default()).unwrap().threads("passwords")
+    }
 
     #[tokio::test]
     async fn a_weak_password_is_told_how_to_be_better() {
-        let pool = PasswordPool::start(1, 4, Random::seeded(1)).unwrap();
+        let pool = PasswordPool::start(1, 4, Random::seeded(1), threads()).unwrap();
         let hashed = pool.hash("password1".to_owned().into(), vec![], 3).await.unwrap();
         assert!(matches!(hashed, Hashed::Weak(advice) if !advice.is_empty()));
     }
 
     #[tokio::test]
     async fn an_unknown_account_verifies_nothing() {
-        let pool = PasswordPool::start(1, 4, Random::seeded(1)).unwrap();
+        let pool = PasswordPool::start(1, 4, Random::seeded(1), threads()).unwrap();
         assert_eq!(pool.verify("x".to_owned().into(), None).await, Ok(false));
     }
 
     #[tokio::test]
     async fn a_full_queue_refuses_at_once() {
         let (queue, _jobs) = mpsc::sync_channel(0);
-        let pool = PasswordPool { queue, decoy: "".into() };
+        let pool = PasswordPool { queue, threads: threads(), decoy: "".into() };
         assert_eq!(pool.verify("x".to_owned().into(), None).await, Err(PoolError::Full));
     }
 }

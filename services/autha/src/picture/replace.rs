@@ -49,13 +49,13 @@ struct Row<'a> {
     created_at: DateTime<Utc>,
 }
 
-/// Makes the upload the wanted picture; one that was waited for is replaced.
+/// Makes the upload the wanted picture; one that was waited for is replaced. Without an outbox it is told by the store itself.
 ///
 /// # Errors
 /// When the database refuses. Locks the account's row.
 pub async fn replace(
     connection: &mut AsyncPgConnection,
-    outbox: &Outbox,
+    outbox: Option<&Outbox>,
     upload: &NewUpload,
 ) -> Result<(), StoreError> {
     let (id, account) = (upload.upload.0, upload.account.0);
@@ -79,11 +79,12 @@ pub async fn replace(
                 })
                 .execute(connection)
                 .await?;
+            let Some(outbox) = outbox else { return Ok(()) };
             let uploaded = ImageUploaded {
                 upload: upload.upload,
                 key: upload.object_key.clone(),
                 size_bytes: upload.size_bytes,
-                digest: upload.digest.clone(),
+                digest: Some(upload.digest.clone()),
             };
             let about = About { subject: Some(account), version: Some(version), trace: Some(upload.trace) };
             outbox.event(connection, &uploaded, about).await?;

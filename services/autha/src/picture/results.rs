@@ -6,7 +6,7 @@ use cloudevents::AttributesReader;
 use diesel::{ExpressionMethods, Insertable, OptionalExtension, QueryDsl};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use orrery_actors::{
-    bus::{Delivery, Failure, Handler, HandlerSpec, Outcome, relay::Wake},
+    bus::{Delivery, Failure, Handler, HandlerSpec, Once, Outcome, relay::Wake},
     clock::Clock,
     store::{
         Pool, StoreError,
@@ -45,7 +45,16 @@ pub fn spec(retry_delay: Duration) -> HandlerSpec {
         retry_delay,
         time_limit: Duration::from_secs(20),
         bindings: vec![ImageOptimized::TYPE, ImageRejected::TYPE],
+        once: Once::Inbox,
     }
+}
+
+/// What became of a result.
+enum Applied {
+    /// It is done with: in the profile, or discarded.
+    Settled,
+    /// Nothing knows its upload yet.
+    Unknown,
 }
 
 enum Found {
@@ -87,10 +96,11 @@ impl Handler for PictureResults {
             self.apply(&mut connection, delivery, upload, &found).await
         };
         match applied.await {
-            Ok(()) => {
+            Ok(Applied::Settled) => {
                 self.wake.wake();
                 Outcome::Done
             }
+            Ok(Applied::Unknown) => Outcome::Retry(Failure::new("no row names the upload yet")),
             Err(error) if error.is_outage() => Outcome::Wait(Failure::of(&error)),
             Err(error) => Outcome::Retry(Failure::of(&error)),
         }
@@ -109,7 +119,7 @@ impl PictureResults {
         delivery: &Delivery,
         upload: UploadId,
         found: &Found,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Applied, StoreError> {
         let now = self.clock.now();
         connection
             .transaction::<_, StoreError, _>(async |connection| {
@@ -119,6 +129,11 @@ impl PictureResults {
                     .first(connection)
                     .await
                     .optional()?;
+                // The object is written before the row, and the store tells of it at once: the row may be about to come. If it has
+                // not at the second try, the upload broke off in between; then the sweeper takes its objects.
+                if owner.is_none() && delivery.attempt() == 0 {
+                    return Ok(Applied::Unknown);
+                }
                 let wanted: Option<Option<Uuid>> = match owner {
                     Some(owner) => accounts::table
                         .find(owner)
@@ -130,14 +145,16 @@ impl PictureResults {
                         .optional()?,
                     None => None,
                 };
-                match (owner, wanted.flatten()) {
-                    (Some(owner), Some(wanted)) if wanted == upload.0 => {
+                let is_wanted = wanted.flatten() == Some(upload.0) && is_pending(connection, upload).await?;
+                match owner {
+                    Some(owner) if is_wanted => {
                         self.settle_upload(connection, delivery, AccountId(owner), upload, found, now)
                             .await?;
                     }
-                    _ => info!("the upload is not wanted any more: its result is discarded"),
+                    _ => info!("the upload is not waited for any more: its result is discarded"),
                 }
-                delivery.settle(connection).await
+                delivery.settle(connection).await?;
+                Ok(Applied::Settled)
             })
             .await
     }
@@ -192,6 +209,13 @@ impl PictureResults {
         }
         Ok(())
     }
+}
+
+/// Whether the upload still waits for its result. A store that tells of one object twice has it optimised twice; the account's row,
+/// which is locked, makes the second find the first one's mark.
+async fn is_pending(connection: &mut AsyncPgConnection, upload: UploadId) -> Result<bool, StoreError> {
+    let state: String = uploads::table.find(upload.0).select(uploads::state).first(connection).await?;
+    Ok(state == "pending")
 }
 
 fn new_variant(upload: UploadId, variant: &Variant) -> NewVariant {

@@ -8,7 +8,11 @@ use std::{
 
 use actix_web::{App, HttpServer, Route, dev::ServerHandle, web};
 use anyhow::{Context, Result};
-use orrery_actors::{random::Random, supervise::Supervisor, web::health::Health};
+use orrery_actors::{
+    random::Random,
+    supervise::{Limits, Supervisor},
+    web::health::Health,
+};
 use orrery_gateway::config::Config;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -43,7 +47,8 @@ pub fn gateway(config: &Config) -> Result<Running> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?,
     ));
     let random = Random::seeded(7);
-    let health = Health::new(Vec::new(), Supervisor::new(runtime, random.clone(), Duration::from_secs(1)));
+    let health =
+        Health::new(Vec::new(), Supervisor::new(runtime, random.clone(), Limits::default()).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     let server = orrery_gateway::server_on(listener, config, health, random)?;

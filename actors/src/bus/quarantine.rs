@@ -1,0 +1,119 @@
+//! The quarantine actor: while a handler's quarantine lane holds something, a process of its own reads it, one message at a time, so that what
+//! kills a process kills that one. What the child does lives in `consumer`.
+
+use std::{process::Stdio, sync::Arc, time::Duration};
+
+use lapin::{Channel, options::QueueDeclareOptions, types::FieldTable};
+use tokio::process::{Child, Command};
+use tracing::{info, warn};
+
+use super::{Bus, BusError, topology};
+use crate::supervise::{Pulse, Shutdown};
+
+/// How often the lanes are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Makes the command that reads the quarantine lane of a handler. Its standard input is closed when it has to end.
+pub type ChildCommand = Arc<dyn Fn(&str) -> Command + Send + Sync>;
+
+/// Watches the quarantine lanes of this process's handlers.
+pub struct Quarantine {
+    /// The broker.
+    pub bus: Bus,
+    /// The handlers' names.
+    pub handlers: Vec<&'static str>,
+    /// What is run for one of them.
+    pub command: ChildCommand,
+    /// What it shows of its work.
+    pub pulse: Pulse,
+    /// When to end.
+    pub shutdown: Shutdown,
+}
+
+/// Why the lanes are not watched.
+#[derive(Debug, thiserror::Error)]
+pub enum QuarantineError {
+    /// The broker failed.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// No process can be had.
+    #[error("the process for the quarantine lane of {handler} cannot be run")]
+    Process {
+        /// Whose lane.
+        handler: &'static str,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// It died on what it read, or could not read at all.
+    #[error("the process for the quarantine lane of {handler} ended with {status}")]
+    Died {
+        /// Whose lane.
+        handler: &'static str,
+        /// How.
+        status: std::process::ExitStatus,
+    },
+}
+
+impl Quarantine {
+    /// Watches until shutdown.
+    ///
+    /// # Errors
+    /// When the broker goes away, or a child dies: the supervisor goes on after a pause.
+    pub async fn run(mut self) -> Result<(), QuarantineError> {
+        let connection = self.bus.connect("quarantine").await?;
+        let channel = connection.create_channel().await.map_err(BusError::Amqp)?;
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                _ = look.tick() => {}
+                () = self.shutdown.requested() => {
+                    connection.close(200, "shutdown".into()).await.map_err(BusError::Amqp)?;
+                    return Ok(());
+                }
+            }
+            for handler in self.handlers.clone() {
+                if self.waiting(&channel, handler).await? > 0 {
+                    self.serve(handler).await?;
+                }
+            }
+        }
+    }
+
+    async fn waiting(&self, channel: &Channel, handler: &str) -> Result<u32, BusError> {
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+        let queue = topology::quarantine(handler);
+        let declared = channel.queue_declare(queue.as_str().into(), passive, FieldTable::default());
+        Ok(self.bus.within(declared).await?.message_count())
+    }
+
+    /// Lets one process read the lane until it is empty.
+    async fn serve(&mut self, handler: &'static str) -> Result<(), QuarantineError> {
+        let fault = |source| QuarantineError::Process { handler, source };
+        warn!(handler, "the quarantine lane holds messages: a process of its own reads them");
+        let mut child =
+            (self.command)(handler).stdin(Stdio::piped()).kill_on_drop(true).spawn().map_err(fault)?;
+        let held = self.pulse.take();
+        let status = tokio::select! {
+            status = child.wait() => status.map_err(fault)?,
+            () = self.shutdown.requested() => self.end(&mut child).await.map_err(fault)?,
+        };
+        held.done();
+        if status.success() || self.shutdown.is_requested() {
+            info!(handler, "the quarantine lane is empty");
+            return Ok(());
+        }
+        Err(QuarantineError::Died { handler, status })
+    }
+
+    /// Asks the child to end, and makes it when the grace is over.
+    async fn end(&self, child: &mut Child) -> std::io::Result<std::process::ExitStatus> {
+        drop(child.stdin.take());
+        match tokio::time::timeout(self.shutdown.grace(), child.wait()).await {
+            Ok(status) => status,
+            Err(_) => {
+                child.kill().await?;
+                child.wait().await
+            }
+        }
+    }
+}

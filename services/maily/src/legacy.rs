@@ -1,0 +1,185 @@
+//! The legacy queue: what older publishers send becomes today's command. How it is moved lives in `actors::bus::bridge`.
+//!
+//! They send a CloudEvent `com.gravitalia.email` whose data is `{to, template, username, locale}`, with the address in the clear and no
+//! account. The address is sealed on the way, so that it lies open in no queue of ours and in no dead letter; everything else stays as it is.
+
+use std::sync::Arc;
+
+use cloudevents::{AttributesReader, Data, Event};
+use cloudevents_amqp::DecodeError;
+use orrery_actors::{
+    bus::{
+        Failure, Footing,
+        bridge::{BridgeSpec, Source, Turned},
+    },
+    seal::Sealer,
+    supervise::Supervisor,
+};
+use orrery_schemas::{
+    email::{QUEUE, SendEmail},
+    events::EventData,
+    ids::AccountId,
+};
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+/// Whom a legacy mail concerns: it names no account, so its address is sealed for none.
+const NO_ACCOUNT: AccountId = AccountId(Uuid::nil());
+
+/// The data of a legacy message.
+#[derive(Deserialize)]
+struct LegacyEmail {
+    to: String,
+    template: String,
+    #[serde(default)]
+    username: Option<String>,
+    #[serde(default)]
+    locale: Option<String>,
+}
+
+/// Where the bridge reads and writes; `orrery migrate` declares by it.
+pub fn bridge() -> BridgeSpec {
+    BridgeSpec {
+        name: "maily.legacy",
+        queue: "email",
+        source: Source::Legacy,
+        exchange: "",
+        routing_key: QUEUE,
+        handler: QUEUE,
+    }
+}
+
+/// Starts the bridge under `supervisor`.
+pub fn start(sealer: Sealer, footing: &Footing, supervisor: &Supervisor) {
+    footing.bridge(
+        supervisor,
+        bridge(),
+        Arc::new(move |properties, body| turn(&sealer, cloudevents_amqp::decode(properties, body))),
+    );
+}
+
+fn turn(sealer: &Sealer, event: Result<Event, DecodeError>) -> Turned {
+    let turned = event.map_err(|error| Failure::of(&error)).and_then(|event| command(sealer, event));
+    match turned {
+        Ok(event) => Turned { events: vec![event], ..Turned::default() },
+        Err(failure) => Turned { failure: Some(failure), ..Turned::default() },
+    }
+}
+
+/// The event with its data as maily reads it; one that names an account is today's already, and maily's own to judge.
+fn command(sealer: &Sealer, mut event: Event) -> Result<Event, Failure> {
+    if event.ty() != SendEmail::TYPE {
+        return Err(Failure::new(format!("the event's type is not {}", SendEmail::TYPE)));
+    }
+    let data = json(&event).ok_or_else(|| Failure::new("the event carries no JSON"))?;
+    if data.get("account").is_some() {
+        return Ok(event);
+    }
+    // serde's messages can quote the input, which holds an address.
+    let legacy = LegacyEmail::deserialize(data).map_err(|_| {
+        Failure::new("the data is no legacy mail: 'to' and 'template' are texts that must be there")
+    })?;
+    let to =
+        sealer.seal(legacy.to.as_bytes(), &NO_ACCOUNT.to_string()).map_err(|error| Failure::of(&error))?;
+    let command = SendEmail {
+        account: NO_ACCOUNT,
+        // Maily's default where it has no templates.
+        locale: legacy.locale.unwrap_or_default(),
+        template: legacy.template,
+        to,
+        username: legacy.username.unwrap_or_default(),
+    };
+    let data = serde_json::to_value(command).map_err(|error| Failure::of(&error))?;
+    event.set_data("application/json", data);
+    Ok(event)
+}
+
+fn json(event: &Event) -> Option<Value> {
+    match event.data()? {
+        Data::Json(value) => Some(value.clone()),
+        Data::Binary(bytes) => serde_json::from_slice(bytes).ok(),
+        Data::String(text) => serde_json::from_str(text).ok(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cloudevents::{EventBuilder, EventBuilderV10};
+    use orrery_actors::config::keys::KeyRing;
+    use orrery_schemas::email::SEAL_PURPOSE;
+    use serde_json::json;
+
+    use super::*;
+
+    fn sealer() -> Sealer {
+        Sealer::new(&KeyRing::from_bytes([[7; 32]]), SEAL_PURPOSE).unwrap()
+    }
+
+    fn event(ty: &str, data: Value) -> Event {
+        EventBuilderV10::new()
+            .id("Vb3kq0Lx9TzA")
+            .source("com.gravitalia.autha")
+            .ty(ty)
+            .time("2025-11-02T10:20:30.123456789+00:00")
+            .data("application/json", data)
+            .build()
+            .unwrap()
+    }
+
+    fn failure(ty: &str, data: Value) -> String {
+        let turned = turn(&sealer(), Ok(event(ty, data)));
+        assert!(turned.events.is_empty());
+        turned.failure.unwrap().reason
+    }
+
+    #[test]
+    fn a_legacy_mail_keeps_its_id_and_loses_its_open_address() {
+        let data =
+            json!({"locale": "fr", "to": "ada@example.com", "template": "data_update", "username": "ada"});
+        let before = event(SendEmail::TYPE, data);
+        let turned = turn(&sealer(), Ok(before.clone()));
+        assert!(turned.failure.is_none());
+        let after = &turned.events[0];
+        assert_eq!((after.id(), after.source(), after.time()), (before.id(), before.source(), before.time()));
+        let data = json(after).unwrap();
+        assert!(!data.to_string().contains("ada@example.com"));
+        let command: SendEmail = serde_json::from_value(data).unwrap();
+        assert_eq!((command.template.as_str(), command.locale.as_str()), ("data_update", "fr"));
+        let opened = sealer().open(&command.to, &command.account.to_string()).unwrap();
+        assert_eq!(opened.as_slice(), b"ada@example.com");
+    }
+
+    #[test]
+    fn a_legacy_mail_may_lack_name_and_language() {
+        let data = json!({"locale": null, "to": "ada@example.com", "template": "welcome"});
+        let turned = turn(&sealer(), Ok(event(SendEmail::TYPE, data)));
+        assert!(turned.failure.is_none());
+        assert_eq!(turned.events.len(), 1);
+    }
+
+    #[test]
+    fn todays_command_is_moved_as_it_is() {
+        let data = json!({"account": Uuid::from_u128(1), "locale": "en", "template": "welcome",
+                          "to": "v1.0123abcd.c2VhbGVk", "username": "ada"});
+        let before = event(SendEmail::TYPE, data);
+        assert_eq!(turn(&sealer(), Ok(before.clone())).events, [before]);
+    }
+
+    #[test]
+    fn what_is_no_mail_is_refused_without_repeating_it() {
+        assert!(failure("com.example.other", json!({})).contains("type is not com.gravitalia.email"));
+        for data in [
+            json!({"to": "ada@example.com"}),
+            json!({"template": "welcome"}),
+            json!({"to": ["ada@example.com"], "template": "welcome"}),
+            json!("ada@example.com"),
+            json!(null),
+        ] {
+            let reason = failure(SendEmail::TYPE, data);
+            assert!(!reason.contains("example.com"), "{reason}");
+        }
+        let broken = cloudevents_amqp::DecodeError::NotAnObject;
+        assert!(turn(&sealer(), Err(broken)).failure.is_some());
+    }
+}

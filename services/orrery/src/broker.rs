@@ -1,0 +1,158 @@
+//! The broker's part of `orrery migrate` and `orrery check`: users and rights, topology, and what of them is not as configured.
+
+use anyhow::Context;
+use orrery_actors::{
+    bus::{
+        Bus, bridge,
+        management::Management,
+        topology::{Topology, declare, difference::Difference, standing::Standing},
+        trust::{apply, commands},
+    },
+    random::Random,
+};
+use tracing::{info, warn};
+
+use crate::{config::Config, wiring};
+
+/// What `migrate` did at the broker.
+pub struct Declared {
+    /// Every routing key that a queue is now bound for.
+    pub routing_keys: Vec<String>,
+    /// What stands otherwise and was left as it is, for an operator.
+    pub differences: Vec<String>,
+}
+
+/// Makes users, rights and the topology. A queue that stands otherwise is left as it is, and everything else declared.
+pub async fn migrate(config: &Config) -> anyhow::Result<Declared> {
+    let broker = &config.broker;
+    let management = match &broker.management_url {
+        Some(_) => Some(Management::new(broker)?),
+        None => None,
+    };
+    if let Some(management) = &management {
+        info!("{}", apply::set_house(management, broker).await?);
+    }
+    let bus = Bus::new(broker.clone());
+    let wanted = wanted(config, &bus).await?;
+    let connection = bus.connect("migrate").await?;
+    let differences = declare::declare(&connection, &wanted).await?;
+    connection.close(200, "".into()).await?;
+    let default_limit = wanted.default_limit;
+    for spec in wiring::bridges(config) {
+        let declared = bridge::declare(&bus, &spec, default_limit).await;
+        if !declared.with_context(|| format!("the queue {}", spec.queue))? {
+            warn!(
+                queue = spec.queue,
+                "stands with arguments of its own, which is no harm: it is read as it is"
+            );
+        }
+    }
+    match &management {
+        Some(management) => {
+            for line in apply::set_partners(management, broker, &wanted).await? {
+                info!("{line}");
+            }
+        }
+        None => tell_commands(&commands::commands(broker)?),
+    }
+    let vhost = bus.vhost()?;
+    let differences = differences.iter().map(|difference| difference.text(&vhost)).collect();
+    Ok(Declared { routing_keys: wanted.routing_keys(), differences })
+}
+
+#[expect(clippy::print_stdout, reason = "commands that a person types")]
+fn tell_commands(commands: &[String]) {
+    if commands.is_empty() {
+        return;
+    }
+    warn!("broker.management_url is not set: users and rights at the broker are left as they are");
+    println!("To set users and rights, type on the broker's machine:");
+    for command in commands {
+        println!("  {command}");
+    }
+    println!(
+        "and delete the users of former partners: rabbitmqctl list_users, rabbitmqctl delete_user partner-..."
+    );
+}
+
+/// What is configured; the broker is asked how it is told of no limit.
+async fn wanted(config: &Config, bus: &Bus) -> anyhow::Result<Topology> {
+    let specs: Vec<_> =
+        config.services.0.iter().flat_map(|service| wiring::handlers(config, *service)).collect();
+    let default_limit = declare::has_default_limit(bus, Random::system()?.uuid_v4()).await?;
+    Ok(Topology::wanted(&specs, &config.broker.partners, default_limit))
+}
+
+/// A line each for what is right and what is not.
+pub async fn check(config: &Config) -> Vec<Result<String, String>> {
+    match look(config).await {
+        Ok(lines) => lines,
+        Err(error) => vec![Err(format!("{error:#}: look at broker.url"))],
+    }
+}
+
+async fn look(config: &Config) -> anyhow::Result<Vec<Result<String, String>>> {
+    let bus = Bus::new(config.broker.clone());
+    let vhost = bus.vhost()?;
+    let wanted = wanted(config, &bus).await?;
+    let connection = bus.connect("check").await?;
+    let mut lines = Vec::new();
+    let differences = match by_plugin(config, &wanted).await {
+        Some(Ok(seen)) => {
+            for queue in seen.retired {
+                lines.extend(retired(&queue, declare::depth(&connection, &queue).await?));
+            }
+            lines.extend(seen.faults.into_iter().map(Err));
+            seen.differences
+        }
+        other => {
+            lines.push(match other {
+                Some(Err(error)) => Err(format!("{error:#}")),
+                _ => Ok("broker.management_url is not set: bindings, policies, rights and unused queues cannot be looked at"
+                    .to_owned()),
+            });
+            declare::probe(&connection, &wanted).await?
+        }
+    };
+    for spec in wiring::bridges(config) {
+        if declare::depth(&connection, spec.queue).await?.is_none() {
+            lines.push(Err(format!("the queue {} is missing: run 'orrery migrate'", spec.queue)));
+        }
+    }
+    connection.close(200, "".into()).await?;
+    lines.extend(differences.iter().map(|difference| Err(difference.text(&vhost))));
+    if lines.iter().all(Result::is_ok) {
+        lines.insert(0, Ok("reachable, exchanges and queues stand as configured".to_owned()));
+    }
+    Ok(lines)
+}
+
+/// What the management plugin shows.
+struct Seen {
+    differences: Vec<Difference>,
+    retired: Vec<String>,
+    faults: Vec<String>,
+}
+
+async fn by_plugin(config: &Config, wanted: &Topology) -> Option<anyhow::Result<Seen>> {
+    config.broker.management_url.as_ref()?;
+    let look = async {
+        let management = Management::new(&config.broker)?;
+        let standing = Standing::read(&management).await?;
+        Ok(Seen {
+            differences: standing.differences(wanted),
+            retired: standing.retired(wanted).into_iter().map(str::to_owned).collect(),
+            faults: apply::missing(&management, &config.broker).await.context("users and rights")?,
+        })
+    };
+    Some(look.await)
+}
+
+fn retired(queue: &str, depth: Option<u32>) -> Option<Result<String, String>> {
+    match depth? {
+        0 => Some(Ok(format!("the queue {queue} is not used any more and is empty: it may be deleted"))),
+        ready => Some(Ok(format!(
+            "the queue {queue} is not used any more, {ready} messages in it go back to their handler by themselves: leave it"
+        ))),
+    }
+}

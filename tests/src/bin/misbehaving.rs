@@ -1,0 +1,149 @@
+//! A process with one handler that does what its messages say: work, abort, block, stall or panic. It stands on the same actors as every
+//! service, with the settings of a world; tests kill it with messages. Its effect is a row in the table `effects`, which the test makes.
+
+use std::{process::Command, sync::Arc, time::Duration};
+
+use anyhow::{Context, Result, bail, ensure};
+use async_trait::async_trait;
+use diesel::sql_types::Text;
+use diesel_async::{AsyncConnection, RunQueryDsl};
+use orrery_actors::{
+    bus::{
+        Bus, Delivery, Failure, Footing, Handler, HandlerSpec, Once, Outcome,
+        archiver::Archiver,
+        consumer::Source,
+        quarantine::{ChildCommand, Quarantine},
+        topology::{Topology, declare},
+    },
+    clock::Clock,
+    config::{Section, broker::Broker, database::Database},
+    random::Random,
+    store::{Pool, StoreError},
+    supervise::{Limits, Supervisor},
+};
+use serde::Deserialize;
+use tokio::{runtime::Runtime, sync::Notify};
+
+const NAME: &str = "tests.misbehaving";
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Config {
+    database: Database,
+    broker: Broker,
+}
+
+impl Section for Config {
+    fn validate(&self, faults: &mut Vec<String>) {
+        self.database.validate(faults);
+        self.broker.validate(faults);
+    }
+}
+
+struct Misbehaving {
+    pool: Pool,
+}
+
+#[async_trait]
+impl Handler for Misbehaving {
+    fn spec(&self) -> HandlerSpec {
+        spec()
+    }
+
+    async fn handle(&self, delivery: &Delivery) -> Outcome {
+        let wish = match delivery.event().data() {
+            Some(cloudevents::Data::Json(serde_json::Value::String(wish))) => wish.clone(),
+            _ => return Outcome::Reject(Failure::new("no wish")),
+        };
+        match wish.as_str() {
+            "abort" => std::process::abort(),
+            "block" => loop {
+                std::thread::park();
+            },
+            "panic" => panic!("as the message wishes"),
+            "slow" => tokio::time::sleep(Duration::from_secs(1)).await,
+            _ => {}
+        }
+        let id = delivery.id().to_owned();
+        let Ok(mut connection) = self.pool.get().await else {
+            return Outcome::Wait(Failure::new("no database"));
+        };
+        let effect = connection.transaction::<_, StoreError, _>(async |connection| {
+            diesel::sql_query("INSERT INTO public.effects (id) VALUES ($1)")
+                .bind::<Text, _>(id)
+                .execute(connection)
+                .await?;
+            delivery.settle(connection).await
+        });
+        match effect.await {
+            Ok(()) => Outcome::Done,
+            Err(error) => Outcome::Retry(Failure::of(&error)),
+        }
+    }
+
+    async fn probe(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+fn spec() -> HandlerSpec {
+    HandlerSpec {
+        name: NAME,
+        prefetch: 16,
+        retry_delay: Duration::from_millis(500),
+        time_limit: Duration::from_secs(20),
+        bindings: Vec::new(),
+        once: Once::Inbox,
+    }
+}
+
+fn main() -> Result<()> {
+    let main: &'static Runtime = Box::leak(Box::new(Runtime::new()?));
+    main.block_on(run(main))
+}
+
+async fn run(main: &'static Runtime) -> Result<()> {
+    let config: Config = orrery_actors::config::load(None)?;
+    let limits = Limits { blocked: Duration::from_secs(2), ..Limits::default() };
+    let random = Random::system()?;
+    let supervisor = Supervisor::new(main, random.clone(), limits)?;
+    let pool = Pool::admin(&config.database, 4, main.handle().clone())?;
+    let bus = Bus::new(config.broker);
+    let footing = Footing { bus: bus.clone(), pool: pool.clone(), clock: Clock::System, random };
+    let handler = Arc::new(Misbehaving { pool });
+    match std::env::args().nth(1).as_deref() {
+        Some("declare") => {
+            let connection = bus.connect("declare").await?;
+            let default_limit = declare::has_default_limit(&bus, footing.random.uuid_v4()).await?;
+            let topology = Topology::wanted(&[spec()], &[], default_limit);
+            ensure!(declare::declare(&connection, &topology).await?.is_empty(), "other queues stand");
+            return Ok(());
+        }
+        Some("quarantine") => {
+            let bell = Arc::new(Notify::new());
+            footing.consume(&supervisor, handler, Source::Quarantine(Arc::clone(&bell)));
+            bell.notified().await;
+            supervisor.shutdown().await;
+            return Ok(());
+        }
+        Some("serve") => {}
+        _ => bail!("misbehaving declare | serve | quarantine"),
+    }
+    footing.consume(&supervisor, handler, Source::Main);
+    let (letters, signal) = (footing.clone(), supervisor.shutdown_signal());
+    supervisor.start("archiver", move |pulse| {
+        Archiver { footing: letters.clone(), handlers: vec![NAME], pulse, shutdown: signal.clone() }.run()
+    });
+    let program = std::env::current_exe().context("this program")?;
+    let command: ChildCommand = Arc::new(move |_| {
+        let mut command = Command::new(&program);
+        command.arg("quarantine");
+        command.into()
+    });
+    let signal = supervisor.shutdown_signal();
+    supervisor.start_within("quarantine", Duration::MAX, move |pulse| {
+        let (command, shutdown) = (Arc::clone(&command), signal.clone());
+        Quarantine { bus: bus.clone(), handlers: vec![NAME], command, pulse, shutdown }.run()
+    });
+    std::future::pending().await
+}
