@@ -95,6 +95,8 @@ pub async fn purge(bus: &Bus, connection: &Connection, queue: &str) -> Result<u6
 mod tests {
     use std::time::Duration;
 
+    use orrery_actors::bus::Once;
+
     use super::*;
 
     fn handlers() -> Vec<HandlerSpec> {
@@ -104,6 +106,7 @@ mod tests {
             retry_delay: Duration::from_secs(1),
             time_limit: Duration::from_secs(1),
             bindings: Vec::new(),
+            once: Once::Inbox,
         }]
     }
 
