@@ -268,8 +268,8 @@ async fn two_redrives_at_once_have_one_effect_for_each_letter() -> Result<()> {
     gate.batch_execute("BEGIN; LOCK TABLE bus.dead_letters IN SHARE MODE").await?;
     let redrive = ["dead", "redrive", "--handler", "maily.email"];
     let open = async {
-        let held =
-            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'bus.dead_letters'::regclass";
+        let held = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database \
+                    WHERE NOT granted AND relation = 'bus.dead_letters'::regclass AND datname = current_database()";
         eventually(SOON, "both wait", async || (world.database().count(held).await.ok()? == 2).then_some(()))
             .await?;
         anyhow::Ok(gate.batch_execute("COMMIT").await?)
