@@ -5,30 +5,56 @@ use std::collections::HashMap;
 use lapin::{Connection, ErrorKind, options::QueueDeclareOptions, types::FieldTable};
 use orrery_actors::bus::{
     Bus, BusError, HandlerSpec,
+    bridge::BridgeSpec,
     management::{Management, ManagementError},
     topology,
 };
 use serde::{Deserialize, Serialize};
 
-/// The messages in one handler's queues; what is not known is `None`.
+/// What goes through one queue; what is not known is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Traffic {
+    /// Messages that wait for a consumer.
+    pub ready: Option<u64>,
+    /// Messages that one has in hand.
+    pub unacked: Option<u64>,
+    /// Consumers.
+    pub consumers: Option<u64>,
+    /// Messages that come in, a second.
+    pub in_per_second: Option<f64>,
+    /// Messages that are done with, a second.
+    pub out_per_second: Option<f64>,
+}
+
+/// The messages in all queues of one handler.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct QueueFigures {
-    /// Messages that wait for the handler.
-    pub ready: Option<u64>,
-    /// Messages that it has in hand.
-    pub unacked: Option<u64>,
+    /// Its own queue.
+    #[serde(flatten)]
+    pub traffic: Traffic,
     /// Messages in its retry queues.
     pub retry: Option<u64>,
     /// Messages in its quarantine lane.
     pub quarantine: Option<u64>,
     /// Dead letters that are not in the table yet.
     pub unarchived: Option<u64>,
-    /// Consumers of its queue.
-    pub consumers: Option<u64>,
-    /// Messages that come in, a second.
-    pub in_per_second: Option<f64>,
-    /// Messages that are done with, a second.
-    pub out_per_second: Option<f64>,
+}
+
+/// Whose queues are looked at.
+pub struct Watched {
+    /// Handlers, with all of their queues.
+    pub handlers: Vec<HandlerSpec>,
+    /// Bridges, with the queue that each empties.
+    pub bridges: Vec<BridgeSpec>,
+}
+
+/// What was found, in the order of what was asked for.
+#[derive(Default)]
+pub struct Found {
+    /// The handlers' queues.
+    pub handlers: Vec<QueueFigures>,
+    /// The bridges' queues.
+    pub bridges: Vec<Traffic>,
 }
 
 /// What the management API says of one queue; of a new one it says little.
@@ -64,44 +90,53 @@ const COLUMNS: [&str; 7] = [
     "message_stats.ack_details.rate",
 ];
 
-/// The figures in the order of `handlers`; a queue that is missing is a note.
+/// The figures of all queues that are watched; one that is missing is a note.
 ///
 /// # Errors
 /// When the management API cannot be reached or refuses.
 pub async fn by_management(
     management: &Management,
-    handlers: &[HandlerSpec],
+    watched: &Watched,
     notes: &mut Vec<String>,
-) -> Result<Vec<QueueFigures>, ManagementError> {
+) -> Result<Found, ManagementError> {
     let listed: Vec<Listed> = management.list(&["queues", management.vhost()], &COLUMNS).await?;
     let queues: HashMap<&str, &Listed> = listed.iter().map(|queue| (queue.name.as_str(), queue)).collect();
-    Ok(handlers.iter().map(|spec| summed(spec.name, &queues, notes)).collect())
+    Ok(Found {
+        handlers: watched.handlers.iter().map(|spec| summed(spec.name, &queues, notes)).collect(),
+        bridges: watched.bridges.iter().map(|spec| traffic(spec.queue, &queues, notes)).collect(),
+    })
 }
 
 fn summed(handler: &str, queues: &HashMap<&str, &Listed>, notes: &mut Vec<String>) -> QueueFigures {
-    let Some(main) = queues.get(handler) else {
-        notes.push(missing(handler));
-        return QueueFigures::default();
-    };
     let messages = |queue: &str| queues.get(queue).and_then(|queue| queue.messages);
     // A delay that was changed leaves its queue behind until it is empty: by the name, not by the configuration.
     let retry = queues.iter().filter(|(name, _)| is_retry(name, handler));
-    if main.messages_ready.is_none() {
-        notes.push(format!("{handler} is new to the management plugin: look again in a few seconds"));
-    }
-    // The broker tells no rate of a queue where nothing has happened.
-    let rate = |details: &Option<Details>| {
-        main.messages_ready.map(|_| details.as_ref().and_then(|details| details.rate).unwrap_or_default())
-    };
     QueueFigures {
-        ready: main.messages_ready,
-        unacked: main.messages_unacknowledged,
+        traffic: traffic(handler, queues, notes),
         retry: retry.map(|(_, queue)| queue.messages).sum(),
         quarantine: messages(&topology::quarantine(handler)),
         unarchived: messages(&topology::dead(handler)),
-        consumers: main.consumers,
-        in_per_second: rate(&main.message_stats.publish_details),
-        out_per_second: rate(&main.message_stats.ack_details),
+    }
+}
+
+fn traffic(queue: &str, queues: &HashMap<&str, &Listed>, notes: &mut Vec<String>) -> Traffic {
+    let Some(listed) = queues.get(queue) else {
+        notes.push(missing(queue));
+        return Traffic::default();
+    };
+    if listed.messages_ready.is_none() {
+        notes.push(format!("{queue} is new to the management plugin: look again in a few seconds"));
+    }
+    // The broker tells no rate of a queue where nothing has happened.
+    let rate = |details: &Option<Details>| {
+        listed.messages_ready.map(|_| details.as_ref().and_then(|details| details.rate).unwrap_or_default())
+    };
+    Traffic {
+        ready: listed.messages_ready,
+        unacked: listed.messages_unacknowledged,
+        consumers: listed.consumers,
+        in_per_second: rate(&listed.message_stats.publish_details),
+        out_per_second: rate(&listed.message_stats.ack_details),
     }
 }
 
@@ -117,45 +152,49 @@ fn missing(queue: &str) -> String {
     format!("the queue {queue} is missing: run 'orrery migrate'")
 }
 
-/// What passive declares tell, in the order of `handlers`; a queue that is missing is a note. The connection is kept for the next time.
+/// What passive declares tell; a queue that is missing is a note. The connection is kept for the next time.
 ///
 /// # Errors
 /// When the broker is away.
 pub async fn by_declare(
     bus: &Bus,
     connection: &mut Option<Connection>,
-    handlers: &[HandlerSpec],
+    watched: &Watched,
     notes: &mut Vec<String>,
-) -> Result<Vec<QueueFigures>, BusError> {
+) -> Result<Found, BusError> {
     let open = match connection.take().filter(|connection| connection.status().connected()) {
         Some(open) => open,
         None => bus.connect("console").await?,
     };
-    let mut figures = Vec::new();
-    for spec in handlers {
-        let Some((ready, consumers)) = depth(bus, &open, spec.name).await? else {
-            notes.push(missing(spec.name));
-            figures.push(QueueFigures::default());
-            continue;
-        };
+    let waiting =
+        async |queue: String| Ok::<_, BusError>(depth(bus, &open, &queue).await?.map(|(ready, _)| ready));
+    let mut found = Found::default();
+    for spec in &watched.handlers {
         let mut retry = Some(0);
         for delay in spec.delays() {
-            let waiting = depth(bus, &open, &topology::retry(spec.name, delay)).await?;
-            retry = retry.zip(waiting).map(|(sum, (ready, _))| sum + ready);
+            retry =
+                retry.zip(waiting(topology::retry(spec.name, delay)).await?).map(|(sum, ready)| sum + ready);
         }
-        let waiting =
-            async |queue: String| Ok::<_, BusError>(depth(bus, &open, &queue).await?.map(|(ready, _)| ready));
-        figures.push(QueueFigures {
-            ready: Some(ready),
+        found.handlers.push(QueueFigures {
+            traffic: declared(spec.name, depth(bus, &open, spec.name).await?, notes),
             retry,
             quarantine: waiting(topology::quarantine(spec.name)).await?,
             unarchived: waiting(topology::dead(spec.name)).await?,
-            consumers: Some(consumers),
-            ..QueueFigures::default()
         });
     }
+    for spec in &watched.bridges {
+        found.bridges.push(declared(spec.queue, depth(bus, &open, spec.queue).await?, notes));
+    }
     *connection = Some(open);
-    Ok(figures)
+    Ok(found)
+}
+
+fn declared(queue: &str, depth: Option<(u64, u64)>, notes: &mut Vec<String>) -> Traffic {
+    if depth.is_none() {
+        notes.push(missing(queue));
+    }
+    let (ready, consumers) = depth.unzip();
+    Traffic { ready, consumers, ..Traffic::default() }
 }
 
 /// Ready messages and consumers of a queue; `None` when it is not there.
@@ -210,17 +249,19 @@ mod tests {
         assert_eq!(
             figures,
             QueueFigures {
-                ready: Some(3),
-                unacked: Some(1),
+                traffic: Traffic {
+                    ready: Some(3),
+                    unacked: Some(1),
+                    consumers: Some(2),
+                    in_per_second: Some(1.5),
+                    out_per_second: Some(0.0),
+                },
                 retry: Some(7),
                 quarantine: None,
                 unarchived: Some(7),
-                consumers: Some(2),
-                in_per_second: Some(1.5),
-                out_per_second: Some(0.0),
             }
         );
-        assert_eq!(summed("a", &queues, &mut notes), QueueFigures::default());
+        assert_eq!(traffic("a", &queues, &mut notes), Traffic::default());
         assert_eq!(notes, [missing("a")]);
     }
 }

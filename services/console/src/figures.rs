@@ -1,11 +1,11 @@
-//! The figures of every handler and of the outbox, put together from broker and database, and their tables.
+//! The figures of every handler, every bridge and the outbox, put together from broker and database, and their tables.
 //! Where each comes from lives in `broker` and `store`.
 
 use std::fmt;
 
 use orrery_actors::{
     bus::{
-        Bus, HandlerSpec,
+        Bus,
         management::{Management, ManagementError},
     },
     config::broker::Broker,
@@ -14,7 +14,7 @@ use orrery_actors::{
 use serde::Serialize;
 
 use crate::{
-    broker::{self, QueueFigures},
+    broker::{self, Found, QueueFigures, Traffic, Watched},
     store::{self, Counts},
     table::{Align, Table, known},
     text,
@@ -32,6 +32,18 @@ pub struct HandlerFigures {
     pub dead: Option<u64>,
     /// Effects that may have happened twice.
     pub doubts: Option<u64>,
+}
+
+/// What there is to know of one bridge.
+#[derive(Debug, Clone, Serialize)]
+pub struct BridgeFigures {
+    /// Its name.
+    pub bridge: &'static str,
+    /// The queue that it empties.
+    pub queue: &'static str,
+    /// What goes through that.
+    #[serde(flatten)]
+    pub traffic: Traffic,
 }
 
 /// The outbox of one producer; rows are counted up to `outbox::COUNTED`.
@@ -56,6 +68,8 @@ pub struct OutboxFigures {
 pub struct Figures {
     /// Every handler of the enabled services.
     pub handlers: Vec<HandlerFigures>,
+    /// Every bridge that is turned on.
+    pub bridges: Vec<BridgeFigures>,
     /// The outbox, of every producer that has something in it.
     pub outbox: Option<Vec<OutboxFigures>>,
     /// What is not known, or not as it should be, and why.
@@ -69,18 +83,18 @@ pub struct Observer {
     bus: Bus,
     management: Result<Management, ManagementError>,
     pool: Pool,
-    handlers: Vec<HandlerSpec>,
+    watched: Watched,
     connection: Option<lapin::Connection>,
 }
 
 impl Observer {
-    /// An observer of the queues of `handlers`; nothing is opened yet.
-    pub fn new(config: &Broker, pool: Pool, handlers: Vec<HandlerSpec>) -> Self {
+    /// An observer of these queues; nothing is opened yet.
+    pub fn new(config: &Broker, pool: Pool, watched: Watched) -> Self {
         Self {
             bus: Bus::new(config.clone()),
             management: Management::new(config),
             pool,
-            handlers,
+            watched,
             connection: None,
         }
     }
@@ -96,36 +110,41 @@ impl Observer {
                 notes.push(format!("dead, doubts and outbox are not known: {error}, look at database.url"));
             })
             .ok();
-        let known = |handler: &str| self.handlers.iter().any(|spec| spec.name == handler);
+        let known = |handler: &str| self.watched.handlers.iter().any(|spec| spec.name == handler);
         let letters = stored.iter().flat_map(|stored| &stored.letters);
         for (handler, letters) in letters.filter(|(handler, _)| !known(handler)) {
             let what = text::count(*letters, "dead letter");
             notes.push(format!("there are {what} of {handler}, a handler that no enabled service has"));
         }
-        let mut queues = queues.unwrap_or_default().into_iter();
-        let handlers = self
-            .handlers
-            .iter()
-            .map(|spec| HandlerFigures {
-                handler: spec.name,
-                queues: queues.next().unwrap_or_default(),
-                dead: stored.as_ref().map(|stored| of(&stored.letters, spec.name)),
-                doubts: stored.as_ref().map(|stored| of(&stored.doubts, spec.name)),
-            })
-            .collect();
-        Figures { handlers, outbox: stored.map(|stored| stored.outbox), notes, complete }
+        let found = queues.unwrap_or_default();
+        let mut queues = found.handlers.into_iter();
+        let handlers = self.watched.handlers.iter().map(|spec| HandlerFigures {
+            handler: spec.name,
+            queues: queues.next().unwrap_or_default(),
+            dead: stored.as_ref().map(|stored| of(&stored.letters, spec.name)),
+            doubts: stored.as_ref().map(|stored| of(&stored.doubts, spec.name)),
+        });
+        let handlers = handlers.collect();
+        let mut queues = found.bridges.into_iter();
+        let bridges = self.watched.bridges.iter().map(|spec| BridgeFigures {
+            bridge: spec.name,
+            queue: spec.queue,
+            traffic: queues.next().unwrap_or_default(),
+        });
+        let bridges = bridges.collect();
+        Figures { handlers, bridges, outbox: stored.map(|stored| stored.outbox), notes, complete }
     }
 
     /// By the management API, or without it what a passive declare tells.
-    async fn queues(&mut self, notes: &mut Vec<String>) -> Option<Vec<QueueFigures>> {
+    async fn queues(&mut self, notes: &mut Vec<String>) -> Option<Found> {
         let why = match &self.management {
-            Ok(management) => match broker::by_management(management, &self.handlers, notes).await {
+            Ok(management) => match broker::by_management(management, &self.watched, notes).await {
                 Ok(figures) => return Some(figures),
                 Err(error) => error.to_string(),
             },
             Err(error) => error.to_string(),
         };
-        match broker::by_declare(&self.bus, &mut self.connection, &self.handlers, notes).await {
+        match broker::by_declare(&self.bus, &mut self.connection, &self.watched, notes).await {
             Ok(figures) => {
                 notes.push(format!("unacked and rates are not known: {why}"));
                 Some(figures)
@@ -155,23 +174,41 @@ impl fmt::Display for Figures {
         let mut columns = vec![("HANDLER", Align::Left)];
         columns.extend(NUMBERS.map(|name| (name, Align::Right)));
         let mut table = Table::new(&columns);
+        let rate = |rate: Option<f64>| known(rate.map(|rate| format!("{rate:.1}")));
         for HandlerFigures { handler, queues, dead, doubts } in &self.handlers {
-            let rate = |rate: Option<f64>| known(rate.map(|rate| format!("{rate:.1}")));
             table.row([
                 (*handler).to_owned(),
-                known(queues.ready),
-                known(queues.unacked),
+                known(queues.traffic.ready),
+                known(queues.traffic.unacked),
                 known(queues.retry),
                 known(queues.quarantine),
                 known(queues.unarchived),
                 known(*dead),
                 known(*doubts),
-                known(queues.consumers),
-                rate(queues.in_per_second),
-                rate(queues.out_per_second),
+                known(queues.traffic.consumers),
+                rate(queues.traffic.in_per_second),
+                rate(queues.traffic.out_per_second),
             ]);
         }
         write!(f, "{table}")?;
+        if !self.bridges.is_empty() {
+            let mut columns = vec![("BRIDGE", Align::Left), ("QUEUE", Align::Left)];
+            columns
+                .extend(["READY", "UNACKED", "CONSUMERS", "IN/S", "OUT/S"].map(|name| (name, Align::Right)));
+            let mut table = Table::new(&columns);
+            for BridgeFigures { bridge, queue, traffic } in &self.bridges {
+                table.row([
+                    (*bridge).to_owned(),
+                    (*queue).to_owned(),
+                    known(traffic.ready),
+                    known(traffic.unacked),
+                    known(traffic.consumers),
+                    rate(traffic.in_per_second),
+                    rate(traffic.out_per_second),
+                ]);
+            }
+            write!(f, "\n{table}")?;
+        }
         let mut columns = vec![("OUTBOX", Align::Left)];
         columns
             .extend(["PENDING", "OLDEST", "REFUSED", "UNROUTED", "FAILED"].map(|name| (name, Align::Right)));

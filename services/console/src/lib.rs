@@ -2,7 +2,7 @@
 //! Arguments, questions and terminals are the binary's.
 
 pub mod batches;
-mod broker;
+pub mod broker;
 pub mod figures;
 pub mod letter;
 pub mod purge;

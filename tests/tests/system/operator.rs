@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use diesel_async::SimpleAsyncConnection;
 use lapin::{
     BasicProperties,
     options::QueueDeclareOptions,
@@ -121,9 +122,15 @@ async fn list_shows_every_queue_with_the_plugin_and_without_it() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn list_says_what_it_does_not_know_and_why() -> Result<()> {
-    let world = World::builder().without("ORRERY_BROKER__MANAGEMENT_URL").start().await?;
+    let world = World::builder()
+        .without("ORRERY_BROKER__MANAGEMENT_URL")
+        .env("ORRERY_MAILY__LEGACY_QUEUE", "true")
+        .start()
+        .await?;
     let table = queues(&world, &["list"]).await?;
     code(&table, 0)?;
+    let row = table.output.lines().find(|line| line.starts_with("maily.legacy")).context("no bridge")?;
+    ensure!(row.split_whitespace().eq(["maily.legacy", "email", "0", "-", "0", "-", "-"]), "{row}");
     let row = table.output.lines().find(|line| line.starts_with("maily.email")).context("no row")?;
     let cells: Vec<_> = row.split_whitespace().collect();
     ensure!(cells == ["maily.email", "0", "-", "0", "0", "0", "0", "0", "0", "-", "-"], "{cells:?}");
@@ -256,8 +263,19 @@ async fn two_redrives_at_once_have_one_effect_for_each_letter() -> Result<()> {
     bad_messages(&world, LETTERS, "com.gravitalia.email").await?;
     letters(&world, 40).await?;
     drop(front);
+    // Both are held until both are about to begin.
+    let mut gate = world.database().connect().await?;
+    gate.batch_execute("BEGIN; LOCK TABLE bus.dead_letters IN SHARE MODE").await?;
     let redrive = ["dead", "redrive", "--handler", "maily.email"];
-    let (one, other) = tokio::join!(queues(&world, &redrive), queues(&world, &redrive));
+    let open = async {
+        let held = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database \
+                    WHERE NOT granted AND relation = 'bus.dead_letters'::regclass AND datname = current_database()";
+        eventually(SOON, "both wait", async || (world.database().count(held).await.ok()? == 2).then_some(()))
+            .await?;
+        anyhow::Ok(gate.batch_execute("COMMIT").await?)
+    };
+    let (one, other, opened) = tokio::join!(queues(&world, &redrive), queues(&world, &redrive), open);
+    opened?;
     let ends = [one?.status.code(), other?.status.code()];
     ensure!(ends.iter().all(|end| matches!(end, Some(0 | 3))) && ends.contains(&Some(0)), "{ends:?}");
     letters(&world, 0).await?;

@@ -148,7 +148,7 @@ async fn list(config: &Config, arguments: List, json: bool) -> anyhow::Result<En
     if json {
         out(&text::json(&json!({"letters": letters, "next_after": next}))?)?;
     } else if letters.is_empty() {
-        tell("no dead letters");
+        tell("no dead letter matches");
     } else {
         for line in page(&letters) {
             out(&line)?;

@@ -96,9 +96,12 @@ fn page(letter: &Letter, view: &View<'_>, reveal: bool) -> anyhow::Result<String
     field("source", &known(letter.source.as_ref()));
     field("event", &known(letter.event_id.as_ref()));
     field("body", &format!("{} bytes, {}", letter.body.len(), known(letter.content_type.as_ref())));
-    lines.push("headers".to_owned());
     let headers = letter.headers.as_object().into_iter().flatten();
-    for (name, value) in headers.filter(|(name, _)| !BOOKKEEPING.contains(&name.as_str())) {
+    let own: Vec<_> = headers.filter(|(name, _)| !BOOKKEEPING.contains(&name.as_str())).collect();
+    if !own.is_empty() {
+        lines.push("headers".to_owned());
+    }
+    for (name, value) in own {
         let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         lines.push(format!("  {}: {}", safe(name), safe(&value)));
     }

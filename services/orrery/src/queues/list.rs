@@ -9,12 +9,13 @@ use chrono::SecondsFormat;
 use clap::Args;
 use orrery_actors::clock::Clock;
 use orrery_console::{
+    broker::Watched,
     figures::{Figures, Observer},
     text,
 };
 
 use super::{End, handlers, pool, terminal::out};
-use crate::config::Config;
+use crate::{config::Config, wiring};
 
 /// How to watch.
 #[derive(Args)]
@@ -30,7 +31,8 @@ fn pause(text: &str) -> Result<Duration, String> {
 }
 
 fn observer(config: &Config) -> anyhow::Result<Observer> {
-    Ok(Observer::new(&config.broker, pool(config)?, handlers(config)))
+    let watched = Watched { handlers: handlers(config), bridges: wiring::bridges(config) };
+    Ok(Observer::new(&config.broker, pool(config)?, watched))
 }
 
 /// Looks once.
