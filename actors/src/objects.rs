@@ -74,6 +74,7 @@ pub struct Page {
 pub struct Objects {
     client: Client,
     bucket: String,
+    timeout: Duration,
 }
 
 impl Objects {
@@ -99,7 +100,12 @@ impl Objects {
             .retry_config(RetryConfig::standard().with_max_attempts(2))
             .timeout_config(timeouts)
             .build();
-        Ok(Self { client: Client::from_conf(sdk), bucket: config.bucket.clone() })
+        Ok(Self { client: Client::from_conf(sdk), bucket: config.bucket.clone(), timeout: config.timeout })
+    }
+
+    /// How long the store may be silent before it counts as away.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Makes the bucket; one that is there is success.

@@ -68,7 +68,7 @@ impl Archiver {
                     metrics::dead_letter(handler);
                 }
                 () = self.shutdown.requested() => {
-                    close(connection).await;
+                    close(&connection).await;
                     return Ok(());
                 }
             }

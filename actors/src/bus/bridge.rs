@@ -131,7 +131,7 @@ impl Bridge {
         if let Ok(moved) = tokio::time::timeout(shutdown.grace(), rest).await {
             moved?;
         }
-        close(connection).await;
+        close(&connection).await;
         Ok(())
     }
 

@@ -216,6 +216,6 @@ pub(super) fn mandatory() -> BasicPublishOptions {
 }
 
 /// Ends a connection whose work is done; that it is closing by itself already is no fault.
-pub(super) async fn close(connection: Connection) {
+pub(super) async fn close(connection: &Connection) {
     let _closed = connection.close(200, "".into()).await.is_ok();
 }

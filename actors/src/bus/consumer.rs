@@ -105,7 +105,7 @@ impl Consumer {
             match self.consume(&connection, &lane).await? {
                 Ended::Shutdown => {
                     lane.handler.close().await;
-                    close(connection).await;
+                    close(&connection).await;
                     return Ok(());
                 }
                 Ended::Waiting(failure) => {

@@ -67,7 +67,7 @@ impl Quarantine {
             tokio::select! {
                 _ = look.tick() => {}
                 () = self.shutdown.requested() => {
-                    close(connection).await;
+                    close(&connection).await;
                     return Ok(());
                 }
             }

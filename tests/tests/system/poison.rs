@@ -14,6 +14,8 @@ use orrery_tests::{World, deadline::eventually, process::Process};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(60);
+/// Seven runs, before each of which the claim of the one before has to end.
+const DEAD: Duration = Duration::from_secs(150);
 const QUEUE: &str = "tests.misbehaving";
 
 /// The misbehaving process, started again whenever it ends, as an operator's supervisor does.
@@ -90,7 +92,7 @@ impl Misbehaving {
 
     /// Looks after the process until that many dead letters are in the table; their event ids.
     async fn until_dead(&mut self, count: usize) -> Result<Vec<String>> {
-        let end = Instant::now() + SOON;
+        let end = Instant::now() + DEAD;
         loop {
             self.look_after()?;
             let rows = self.world.database().rows("SELECT event_id, reason FROM bus.dead_letters").await?;

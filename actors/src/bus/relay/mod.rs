@@ -86,7 +86,7 @@ impl Relay {
             never = self.prune() => match never {},
         };
         ends.into_iter().collect::<Result<(), _>>()?;
-        close(connection).await;
+        close(&connection).await;
         Ok(())
     }
 

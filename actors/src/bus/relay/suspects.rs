@@ -29,7 +29,7 @@ impl Relay {
             };
             let Some(mut row) = found else {
                 if let Some((connection, _)) = alone.take() {
-                    close(connection).await;
+                    close(&connection).await;
                 }
                 tokio::time::sleep(LOOK).await;
                 continue;

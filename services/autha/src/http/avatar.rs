@@ -1,6 +1,5 @@
 //! `PUT` and `DELETE /users/@me/avatar`, and the state of an upload. The body streams to the bucket; nothing holds it whole.
 
-use std::time::Duration;
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -29,9 +28,6 @@ use crate::{
 
 /// Chunks that may wait for the bucket; each is at most what one read of the socket gives.
 const CHUNKS: usize = 2;
-
-/// How long the bucket may leave a chunk, or the end of the body, without an answer.
-const BUCKET_LIMIT: Duration = Duration::from_secs(10);
 
 /// A body whose first bytes were seen to begin a picture.
 struct Checked {
@@ -187,7 +183,7 @@ async fn store(
     let mut fault = None;
     while let Some(bytes) = chunk {
         digest.update(&bytes);
-        match tokio::time::timeout(BUCKET_LIMIT, chunks.send(Ok(bytes))).await {
+        match tokio::time::timeout(desk.objects.timeout(), chunks.send(Ok(bytes))).await {
             Ok(Ok(())) => {}
             // The bucket gave up: its error tells why.
             Ok(Err(_)) => break,
@@ -207,7 +203,7 @@ async fn store(
     }
     drop(chunks);
     let aborter = written.abort_handle();
-    let Ok(written) = tokio::time::timeout(BUCKET_LIMIT, written).await else {
+    let Ok(written) = tokio::time::timeout(desk.objects.timeout(), written).await else {
         aborter.abort();
         return Err(fault::unavailable("pictures cannot be kept right now"));
     };
