@@ -263,7 +263,10 @@ async fn two_redrives_at_once_have_one_effect_for_each_letter() -> Result<()> {
     bad_messages(&world, LETTERS, "com.gravitalia.email").await?;
     letters(&world, 40).await?;
     drop(front);
-    // Both are held until both are about to begin.
+    // Both are held until both are about to begin, and then long enough for one to be at work when the other begins.
+    let slow = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.5); RETURN NULL; END'; \
+                CREATE TRIGGER slow BEFORE INSERT ON bus.outbox FOR EACH STATEMENT EXECUTE FUNCTION slow()";
+    world.database().execute(slow).await?;
     let mut gate = world.database().connect().await?;
     gate.batch_execute("BEGIN; LOCK TABLE bus.dead_letters IN SHARE MODE").await?;
     let redrive = ["dead", "redrive", "--handler", "maily.email"];
