@@ -40,7 +40,7 @@ impl Archiver {
     /// # Errors
     /// When broker or database go away; what is not archived stays in its queue.
     pub async fn run(mut self) -> Result<(), BusError> {
-        let connection = self.footing.bus.connect("archiver").await?;
+        let connection = self.footing.bus.connect_with_large_frames("archiver").await?;
         let mut letters = Vec::new();
         for handler in &self.handlers {
             let channel = connection.create_channel().await?;

@@ -24,6 +24,7 @@ use super::{
     lane::{InFlight, Lane, Next},
     topology,
 };
+use crate::config::partner::is_reserved;
 use crate::supervise::{Held, Pulse, Shutdown, backoff::Backoff};
 
 /// How long what is finished may wait for what was delivered before it.
@@ -84,9 +85,15 @@ impl Consumer {
     pub async fn run(mut self) -> Result<(), BusError> {
         let Footing { bus, pool, clock, random } = self.footing.clone();
         let spec = self.handler.spec();
-        let connection = match &self.source {
-            Source::Main => bus.connect(spec.name).await?,
-            Source::Quarantine(_) => bus.connect(&topology::quarantine(spec.name)).await?,
+        let name = match &self.source {
+            Source::Main => spec.name.to_owned(),
+            Source::Quarantine(_) => topology::quarantine(spec.name),
+        };
+        // Our own messages have small headers; a foreign one with large headers would end every connection that reads it.
+        let connection = if spec.bindings.iter().all(|ty| is_reserved(ty)) {
+            bus.connect(&name).await?
+        } else {
+            bus.connect_with_large_frames(&name).await?
         };
         let (claims, keeper) = Keeper::new(spec.name, pool, random.clone(), self.pulse.clone());
         // It ends with this life.
@@ -94,6 +101,7 @@ impl Consumer {
         keepers.spawn(keeper.run());
         let lane = Arc::new(Lane {
             publish: bus.confirming(&connection).await?,
+            is_quarantine: matches!(self.source, Source::Quarantine(_)),
             handler: Arc::clone(&self.handler),
             bus,
             spec,

@@ -39,6 +39,8 @@ pub struct Lane {
     pub claims: Claims,
     /// Where messages are sent on, with confirms.
     pub publish: Channel,
+    /// Whether this is the quarantine lane: whatever is in it came back unanswered.
+    pub is_quarantine: bool,
 }
 
 /// A delivery that is being worked on, and what to undo when it is cut off.
@@ -120,7 +122,7 @@ impl Lane {
         };
         let claim = Claim { key, token: self.random.uuid_v4() };
         let delivery = Delivery::new(event, attempt, claim);
-        let outcome = match self.claim_when_free(delivery.claim(), raw.redelivered).await {
+        let outcome = match self.claim_when_free(delivery.claim(), raw.redelivered || self.is_quarantine).await {
             Ok(Claimed::Ours) => {
                 in_flight.set_claim(Some(delivery.claim().clone()));
                 self.handle(&delivery).await
@@ -184,11 +186,11 @@ impl Lane {
 
     /// Claims a message; one that came back unanswered is held while its claim ends, since whoever had it may have died on it: handed back
     /// it would be a new message, and the broker would forget how often it came back.
-    async fn claim_when_free(&self, claim: &Claim, redelivered: bool) -> Result<Claimed, Outcome> {
+    async fn claim_when_free(&self, claim: &Claim, came_back: bool) -> Result<Claimed, Outcome> {
         let began = Instant::now();
         loop {
             let claimed = self.claim(claim).await?;
-            if claimed != Claimed::Live || !redelivered || began.elapsed() > claims::LEASE + CLAIM_AGAIN {
+            if claimed != Claimed::Live || !came_back || began.elapsed() > claims::LEASE + CLAIM_AGAIN {
                 return Ok(claimed);
             }
             tokio::time::sleep(CLAIM_AGAIN).await;

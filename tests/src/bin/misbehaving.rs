@@ -104,6 +104,7 @@ fn main() -> Result<()> {
 
 async fn run(main: &'static Runtime) -> Result<()> {
     let config: Config = orrery_actors::config::load(None)?;
+    orrery_observability::start(&orrery_observability::Log::default())?;
     let limits = Limits { blocked: Duration::from_secs(2), ..Limits::default() };
     let random = Random::system()?;
     let supervisor = Supervisor::new(main, random.clone(), limits)?;

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(60);
 /// Seven runs, before each of which the claim of the one before has to end.
-const DEAD: Duration = Duration::from_secs(150);
+const DEAD: Duration = Duration::from_secs(100);
 const QUEUE: &str = "tests.misbehaving";
 
 /// The misbehaving process, started again whenever it ends, as an operator's supervisor does.
@@ -54,6 +54,10 @@ impl Misbehaving {
         let body = serde_json::to_vec(wish)?;
         self.world.broker().publish_raw("", QUEUE, properties, &body).await?;
         Ok(())
+    }
+
+    fn log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.world.folder().join("misbehaving.log"))?)
     }
 
     /// Starts the process again if it has ended.
@@ -102,7 +106,7 @@ impl Misbehaving {
                     .map(|row| format!("{}: {}", row["event_id"].as_str().unwrap_or_default(), row["reason"]))
                     .collect());
             }
-            ensure!(Instant::now() < end, "{} dead letters", rows.len());
+            ensure!(Instant::now() < end, "{} dead letters\n{}", rows.len(), self.log()?);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -177,7 +181,7 @@ async fn a_message_that_blocks_its_thread_ends_the_process_with_a_clear_last_lin
         "{:?}",
         system.ends
     );
-    let log = std::fs::read_to_string(system.world.folder().join("misbehaving.log"))?;
+    let log = system.log()?;
     let line = "tests.misbehaving has blocked its thread for 2 s: the process ends, to be started again";
     ensure!(log.contains(line), "{log}");
     Ok(())
