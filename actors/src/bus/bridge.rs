@@ -24,7 +24,9 @@ use lapin::{
 use tracing::{debug, warn};
 
 use super::{
-    Bus, BusError, Footing, MAX_MESSAGE_BYTES, connection::close, envelope,
+    Bus, BusError, Footing, MAX_MESSAGE_BYTES,
+    connection::close,
+    envelope,
     handler::Failure,
     topology::{self, INGRESS},
 };

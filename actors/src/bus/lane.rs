@@ -122,22 +122,23 @@ impl Lane {
         };
         let claim = Claim { key, token: self.random.uuid_v4() };
         let delivery = Delivery::new(event, attempt, claim);
-        let outcome = match self.claim_when_free(delivery.claim(), raw.redelivered || self.is_quarantine).await {
-            Ok(Claimed::Ours) => {
-                in_flight.set_claim(Some(delivery.claim().clone()));
-                self.handle(&delivery).await
-            }
-            Ok(Claimed::Done) => {
-                info!("delivered again after its effect was done");
-                return Ok(("repeated", Next::Continue));
-            }
-            Ok(Claimed::Live) => {
-                info!("delivered again while it is worked on: held back");
-                self.hand_back(in_flight).await?;
-                return Ok(("held", Next::Continue));
-            }
-            Err(outcome) => outcome,
-        };
+        let outcome =
+            match self.claim_when_free(delivery.claim(), raw.redelivered || self.is_quarantine).await {
+                Ok(Claimed::Ours) => {
+                    in_flight.set_claim(Some(delivery.claim().clone()));
+                    self.handle(&delivery).await
+                }
+                Ok(Claimed::Done) => {
+                    info!("delivered again after its effect was done");
+                    return Ok(("repeated", Next::Continue));
+                }
+                Ok(Claimed::Live) => {
+                    info!("delivered again while it is worked on: held back");
+                    self.hand_back(in_flight).await?;
+                    return Ok(("held", Next::Continue));
+                }
+                Err(outcome) => outcome,
+            };
         match outcome {
             Outcome::Done => {
                 self.mark_done(in_flight, &delivery).await;

@@ -1,6 +1,5 @@
 //! `PUT` and `DELETE /users/@me/avatar`, and the state of an upload. The body streams to the bucket; nothing holds it whole.
 
-
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header,
