@@ -10,7 +10,7 @@ use diesel::{
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{StoreError, prepared::prepared};
 
 /// What a message is known by: one effect per handler, source and id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -95,7 +95,7 @@ pub async fn claim(
 ) -> Result<Vec<Claimed>, StoreError> {
     let Columns { sources, ids, tokens } = Columns::of(claims);
     // One order for everybody, so that two that claim the same messages wait for each other instead of for ever.
-    let ours: Vec<Token> = diesel::sql_query(
+    let ours: Vec<Token> = prepared(
         "INSERT INTO bus.inbox AS inbox (handler, source, id, token, claimed_until) \
          SELECT $1, source, id, token, now() + make_interval(secs => $5) \
            FROM unnest($2, $3, $4) AS new (source, id, token) ORDER BY source, id \
@@ -116,7 +116,7 @@ pub async fn claim(
     if ours.len() == claims.len() {
         return Ok(vec![Claimed::Ours; claims.len()]);
     }
-    let found: Vec<Found> = diesel::sql_query(
+    let found: Vec<Found> = prepared(
         "SELECT source, id, done_at IS NOT NULL AS done FROM bus.inbox \
          JOIN unnest($2, $3) AS asked (source, id) USING (source, id) WHERE handler = $1",
     )
@@ -153,7 +153,7 @@ pub async fn renew(
     lease_seconds: f64,
 ) -> Result<(), StoreError> {
     let Columns { sources, ids, tokens } = Columns::of(claims);
-    diesel::sql_query(
+    prepared(
         "UPDATE bus.inbox SET claimed_until = now() + make_interval(secs => $5) \
          FROM unnest($2, $3, $4) AS held (source, id, token) \
          WHERE inbox.handler = $1 AND inbox.source = held.source AND inbox.id = held.id \
@@ -174,7 +174,7 @@ pub async fn renew(
 /// # Errors
 /// `LeaseLost` when the claim is no longer ours: roll back. When the database refuses.
 pub async fn settle(connection: &mut AsyncPgConnection, claim: &Claim) -> Result<(), StoreError> {
-    let marked = diesel::sql_query(
+    let marked = prepared(
         "UPDATE bus.inbox SET done_at = now() \
          WHERE handler = $1 AND source = $2 AND id = $3 AND token = $4 AND done_at IS NULL",
     )
@@ -187,7 +187,7 @@ pub async fn settle(connection: &mut AsyncPgConnection, claim: &Claim) -> Result
     if marked == 1 { Ok(()) } else { Err(StoreError::LeaseLost) }
 }
 
-/// Marks effects outside the database as done, whoever holds the leases by now: they have happened.
+/// Marks effects outside the database as done, whoever holds the leases by now: they have happened, even where the claim is not there any more.
 ///
 /// # Errors
 /// When the database refuses.
@@ -196,15 +196,18 @@ pub async fn record_done(
     handler: &str,
     claims: &[Claim],
 ) -> Result<(), StoreError> {
-    let Columns { sources, ids, .. } = Columns::of(claims);
-    diesel::sql_query(
-        "UPDATE bus.inbox SET done_at = coalesce(done_at, now()) \
-         FROM unnest($2, $3) AS happened (source, id) \
-         WHERE inbox.handler = $1 AND inbox.source = happened.source AND inbox.id = happened.id",
+    let Columns { sources, ids, tokens } = Columns::of(claims);
+    // In one order for everybody, as in `claim`.
+    prepared(
+        "INSERT INTO bus.inbox AS inbox (handler, source, id, token, claimed_until, done_at) \
+         SELECT DISTINCT ON (source, id) $1, source, id, token, now(), now() \
+           FROM unnest($2, $3, $4) AS happened (source, id, token) ORDER BY source, id \
+         ON CONFLICT (handler, source, id) DO UPDATE SET done_at = coalesce(inbox.done_at, now())",
     )
     .bind::<Text, _>(handler)
     .bind::<Array<Text>, _>(&sources)
     .bind::<Array<Text>, _>(&ids)
+    .bind::<Array<SqlUuid>, _>(&tokens)
     .execute(connection)
     .await?;
     Ok(())
@@ -223,7 +226,7 @@ pub async fn release(
 ) -> Result<(), StoreError> {
     let Columns { sources, ids, tokens } = Columns::of(claims);
     let doubts: Vec<i32> = in_doubt.iter().map(|doubt| i32::from(*doubt)).collect();
-    diesel::sql_query(
+    prepared(
         "UPDATE bus.inbox SET claimed_until = '-infinity', doubts = inbox.doubts + given.doubts \
          FROM unnest($2, $3, $4, $5) AS given (source, id, token, doubts) \
          WHERE inbox.handler = $1 AND inbox.source = given.source AND inbox.id = given.id \
@@ -248,7 +251,7 @@ pub async fn done_of_trace(
     handler: &str,
     trace: &str,
 ) -> Result<bool, StoreError> {
-    let row: Option<IsDone> = diesel::sql_query(
+    let row: Option<IsDone> = prepared(
         "SELECT inbox.done_at IS NOT NULL AS done FROM bus.inbox JOIN bus.outbox ON inbox.id = outbox.id::text \
          WHERE inbox.handler = $1 AND outbox.traceparent LIKE '00-' || $2 || '-%'",
     )

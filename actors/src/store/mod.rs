@@ -7,6 +7,7 @@ pub mod inbox;
 pub mod migrations;
 pub mod outbox;
 pub mod pool;
+mod prepared;
 pub mod pruner;
 mod schema;
 mod tls;

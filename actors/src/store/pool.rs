@@ -80,9 +80,10 @@ impl Pool {
     /// # Errors
     /// When the address or its certificates cannot be used, or the pool's settings contradict each other.
     pub fn new(config: &Database, service: Service, main: Handle) -> Result<Self, StoreError> {
+        // A plan that was made while a table was small, and kept, reads the whole table when it has grown.
         let setup = format!(
             "SET ROLE orrery_{service}; SET statement_timeout = {}; SET idle_in_transaction_session_timeout = {}; \
-             SET application_name = 'orrery-{service}'",
+             SET plan_cache_mode = force_custom_plan; SET application_name = 'orrery-{service}'",
             config.statement_timeout.as_millis(),
             config.statement_timeout.as_millis() * 2,
         );

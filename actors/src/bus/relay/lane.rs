@@ -1,7 +1,7 @@
 //! A lane of the relay: leases a batch, publishes it on a channel of its own, has it settled. While one lane's batch is
 //! being confirmed the next one leases, so that database and broker are both at work.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lapin::Connection;
 use tokio::sync::{Mutex, watch};
@@ -15,6 +15,8 @@ use crate::{
 
 /// Places of rows are given out in order and committed in any: one that is committed so many places late still counts as new.
 const REORDERED: i64 = 1000;
+/// The shortest time from one look to the next, unless the first one found much.
+const PACE: Duration = Duration::from_millis(4);
 /// A look at the whole index, dead entries and all, may take one part in so many of the time.
 const SWEEP_SHARE: u32 = 20;
 
@@ -23,11 +25,12 @@ const SWEEP_SHARE: u32 = 20;
 pub(super) struct Window {
     place: Place,
     sweep_at: Instant,
+    look_at: Instant,
 }
 
 impl Window {
     pub fn new() -> Self {
-        Self { place: Place::default(), sweep_at: Instant::now() }
+        Self { place: Place::default(), sweep_at: Instant::now(), look_at: Instant::now() }
     }
 }
 
@@ -104,6 +107,8 @@ impl Relay {
     async fn lease(&self, window: &Mutex<Window>, token: Uuid) -> Result<Vec<Row>, BusError> {
         // One look at a time: two would lock each other's rows and skip them.
         let mut window = window.lock().await;
+        // Many small commits share a look; the first after a pause does not wait.
+        tokio::time::sleep_until(window.look_at.into()).await;
         let mut connection = self.pool.get().await?;
         let (producers, seconds, begun) = (self.producers(), self.lease_seconds(), Instant::now());
         let rows = if begun >= window.sweep_at {
@@ -114,6 +119,7 @@ impl Relay {
         } else {
             outbox::lease(&mut connection, &producers, token, seconds, window.place).await?
         };
+        window.look_at = if outbox::may_have_more(&rows) { begun } else { begun + PACE };
         let backlog = rows.iter().filter(|row| row.is_backlog).map(|row| row.seq).max();
         window.place.after = backlog.unwrap_or(window.place.after.max(window.place.recent));
         Ok(rows)

@@ -71,7 +71,7 @@ pub async fn lag(connection: &mut AsyncPgConnection) -> Result<Vec<Lag>, StoreEr
         counted(suspect),
         counted("status = 'unrouted'"),
         counted("status = 'failed'"),
-        oldest(waiting, "seq"),
+        oldest(waiting, "seq + 0"),
         oldest(refused, "retry_at"),
         oldest(suspect, "retry_at"),
     );

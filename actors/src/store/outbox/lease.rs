@@ -12,18 +12,25 @@ use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{bus::MAX_MESSAGE_BYTES, store::StoreError};
+use crate::{
+    bus::MAX_MESSAGE_BYTES,
+    store::{StoreError, prepared::prepared},
+};
 
 /// Rows of one producer in a lease: the oldest, the newest, and those that the broker refused before.
-const OLDEST: usize = 160;
-const NEWEST: usize = 48;
-const REFUSED: usize = 48;
+const OLDEST: usize = 256;
+const NEWEST: usize = 64;
+const REFUSED: usize = 64;
 /// Bytes of a lease, unless its first row alone has more.
 const LEASE_BYTES: u32 = 2 * 1024 * 1024;
 /// JSON as the database keeps it has at most six times the bytes that it has as text: a row above this is not even read.
 const READ_BYTES: usize = 8 * MAX_MESSAGE_BYTES;
 /// How long a lease may take that looks from the start.
 const SWEEP_LIMIT: &str = "SET LOCAL statement_timeout = '60s'";
+
+/// Leases and marks are not awaited on the disk (`synchronous_commit` in PostgreSQL's manual): when the server crashes, the last half second of them
+/// is forgotten, and what they told of is published once more, for inboxes to tell.
+const SOON: &str = "set_config('synchronous_commit', 'off', true)";
 
 const COLUMNS: &str = "outbox.seq, id, source, type, subject, version, traceparent, time, expires_at, exchange, routing_key, attempts, \
      suspicion, content_type, headers";
@@ -156,7 +163,7 @@ pub async fn sweep(
 
 /// The place of the newest row.
 async fn last(connection: &mut AsyncPgConnection) -> Result<i64, StoreError> {
-    let row: Option<Seq> = diesel::sql_query("SELECT seq FROM bus.outbox ORDER BY seq DESC LIMIT 1")
+    let row: Option<Seq> = prepared("SELECT seq FROM bus.outbox ORDER BY seq DESC LIMIT 1")
         .get_result(connection)
         .await
         .optional()?;
@@ -183,10 +190,11 @@ pub async fn lease(
                   AND {condition} ORDER BY {order} LIMIT {limit} FOR UPDATE SKIP LOCKED) AS slice"
         )
     };
+    // By `seq + 0`, as `outbox_pending` has it: along the primary key a producer without rows would cost a look at all the rows of others.
     // The slices are of three indices and two ends: a list of producers or an OR in one look would sort the whole backlog.
     let sql = format!(
         "WITH slices AS MATERIALIZED (\
-            SELECT slices.* FROM unnest($3) AS producers(name) CROSS JOIN LATERAL ({} UNION ALL {} UNION ALL {}) AS slices), \
+            SELECT slices.* FROM {SOON}, unnest($3) AS producers(name) CROSS JOIN LATERAL ({} UNION ALL {} UNION ALL {}) AS slices), \
          picked AS (SELECT seq, min(bytes) AS bytes, bool_or(is_backlog) AS is_backlog, min(rank) AS rank FROM slices GROUP BY seq), \
          counted AS (SELECT *, sum(bytes) OVER (ORDER BY rank, seq) AS total FROM picked) \
          UPDATE bus.outbox SET lease = $1, leased_until = now() + make_interval(secs => $2), attempts = attempts + 1 \
@@ -194,11 +202,11 @@ pub async fn lease(
          RETURNING {COLUMNS}, bytes::bigint AS stored_bytes, is_backlog, \
             CASE WHEN bytes > {READ_BYTES} THEN 'null' ELSE data END AS data, \
             CASE WHEN bytes > {READ_BYTES} THEN NULL ELSE body END AS body",
-        slice(true, "refusals = 0 AND seq > $4", "seq", OLDEST),
-        slice(false, "refusals = 0 AND seq > $5", "seq DESC", NEWEST),
+        slice(true, "refusals = 0 AND seq + 0 > $4", "seq + 0", OLDEST),
+        slice(false, "refusals = 0 AND seq + 0 > $5", "seq + 0 DESC", NEWEST),
         slice(false, "refusals > 0 AND retry_at < now()", "retry_at", REFUSED),
     );
-    let mut rows: Vec<Row> = diesel::sql_query(sql)
+    let mut rows: Vec<Row> = prepared(sql)
         .bind::<SqlUuid, _>(token)
         .bind::<Integer, _>(lease_seconds)
         .bind::<Array<Text>, _>(producers)
@@ -235,7 +243,7 @@ pub async fn suspects(
          FROM picked WHERE outbox.seq = picked.seq \
          RETURNING {COLUMNS}, bytes::bigint AS stored_bytes, false AS is_backlog, data, body"
     );
-    Ok(diesel::sql_query(sql)
+    Ok(prepared(sql)
         .bind::<SqlUuid, _>(token)
         .bind::<Integer, _>(lease_seconds)
         .bind::<Array<Text>, _>(producers)
@@ -257,10 +265,10 @@ pub async fn settle(
     if rows.is_empty() {
         return Ok(());
     }
-    diesel::sql_query(
-        "UPDATE bus.outbox SET status = $2, settled_at = now(), last_error = $3 \
-         WHERE seq = ANY($1) AND status = 'pending'",
-    )
+    prepared(format!(
+        "UPDATE bus.outbox SET status = $2, settled_at = now(), last_error = $3 FROM {SOON} \
+             WHERE seq = ANY($1) AND status = 'pending'"
+    ))
     .bind::<Array<BigInt>, _>(rows)
     .bind::<Text, _>(how.name())
     .bind::<Nullable<Text>, _>(error)
@@ -322,7 +330,7 @@ async fn give_back(
     if rows.is_empty() {
         return Ok(());
     }
-    diesel::sql_query(format!(
+    prepared(format!(
         "UPDATE bus.outbox SET lease = NULL, leased_until = '-infinity', {change}last_error = $3 \
          WHERE seq = ANY($1) AND lease = $2 AND status = 'pending'"
     ))
@@ -344,7 +352,7 @@ pub async fn prune(
     keep_seconds: f64,
     limit: i64,
 ) -> Result<usize, StoreError> {
-    let sent = diesel::sql_query(
+    let sent = prepared(
         "DELETE FROM bus.outbox WHERE seq IN (SELECT seq FROM bus.outbox \
          WHERE status = 'sent' AND settled_at < now() - make_interval(secs => $1) \
          ORDER BY settled_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
@@ -353,7 +361,7 @@ pub async fn prune(
     .bind::<BigInt, _>(limit)
     .execute(connection)
     .await?;
-    let expired = diesel::sql_query(
+    let expired = prepared(
         "DELETE FROM bus.outbox WHERE seq IN (SELECT seq FROM bus.outbox \
          WHERE status = 'unrouted' AND expires_at < now() LIMIT $1 FOR UPDATE SKIP LOCKED)",
     )

@@ -46,8 +46,9 @@ pub struct About {
     pub trace: Option<TraceParent>,
 }
 
+// With DEFAULT in place of NULL its text would vary, and it would be parsed anew each time.
 #[derive(Insertable)]
-#[diesel(table_name = outbox)]
+#[diesel(table_name = outbox, treat_none_as_default_value = false)]
 struct NewRow<'a> {
     id: Uuid,
     producer: &'a str,
