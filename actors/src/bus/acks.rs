@@ -43,11 +43,6 @@ impl Acks {
         }
     }
 
-    /// Whether something waits to be acknowledged.
-    pub fn is_waiting(&self) -> bool {
-        self.finished > 0
-    }
-
     /// How many are finished and wait for one before them.
     pub fn waiting(&self) -> usize {
         self.finished
@@ -108,7 +103,7 @@ mod tests {
         let mut acks = begun(1..=4);
         [2, 1, 3].into_iter().for_each(|tag| acks.finish(tag));
         assert_eq!(acks.due(false), [Ack { tag: 3, multiple: true }]);
-        assert!(!acks.is_waiting());
+        assert_eq!(acks.waiting(), 0);
         acks.finish(4);
         assert_eq!(acks.due(false), [Ack { tag: 4, multiple: true }]);
     }

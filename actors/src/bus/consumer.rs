@@ -24,7 +24,6 @@ use super::{
     lane::{InFlight, Lane, Next},
     topology,
 };
-use crate::config::partner::is_reserved;
 use crate::supervise::{Held, Pulse, Shutdown, backoff::Backoff};
 
 /// How long what is finished may wait for what was delivered before it.
@@ -66,6 +65,9 @@ struct Subscription {
     consumer: lapin::Consumer,
     queue: String,
     acks: Acks,
+    /// As many finished ones share an acknowledgement: a quarter of the prefetch. A quorum queue's client in the broker holds back what comes
+    /// while 32 commands are under way, and forgets it when the channel closes: more, smaller ones would be delivered again.
+    batch: usize,
     /// As many finished ones are acknowledged one by one: half of the prefetch.
     most_waiting: usize,
 }
@@ -89,11 +91,10 @@ impl Consumer {
             Source::Main => spec.name.to_owned(),
             Source::Quarantine(_) => topology::quarantine(spec.name),
         };
-        // Our own messages have small headers; a foreign one with large headers would end every connection that reads it.
-        let connection = if spec.bindings.iter().all(|ty| is_reserved(ty)) {
-            bus.connect(&name).await?
-        } else {
+        let connection = if spec.reads_foreign() {
             bus.connect_with_large_frames(&name).await?
+        } else {
+            bus.connect(&name).await?
         };
         let (claims, keeper) = Keeper::new(spec.name, pool, random.clone(), self.pulse.clone());
         // It ends with this life.
@@ -142,7 +143,7 @@ impl Consumer {
                         break Ended::Waiting(failure);
                     }
                 }
-                _ = stragglers.tick(), if subscription.acks.is_waiting() => {
+                _ = stragglers.tick(), if subscription.acks.waiting() > 0 => {
                     subscription.acks.flush(&subscription.channel, true).await?;
                 }
                 () = idle(&self.source), if work.is_empty() => {}
@@ -182,8 +183,8 @@ impl Consumer {
             Ok((channel, consumer))
         };
         let (channel, consumer) = lane.bus.within(open).await?;
-        let most_waiting = usize::from(prefetch / 2);
-        Ok(Subscription { channel, consumer, queue, acks: Acks::default(), most_waiting })
+        let (batch, most_waiting) = (usize::from(prefetch / 4), usize::from(prefetch / 2));
+        Ok(Subscription { channel, consumer, queue, acks: Acks::default(), batch, most_waiting })
     }
 
     /// Probes until everything that the handler needs answers; false when a shutdown came first.
@@ -242,8 +243,10 @@ impl Subscription {
             self.acks.finish(tag);
             finished = work.next().now_or_never().flatten();
         }
-        let stragglers = self.acks.waiting() > self.most_waiting;
-        self.acks.flush(&self.channel, stragglers).await?;
+        if self.acks.waiting() >= self.batch {
+            let stragglers = self.acks.waiting() > self.most_waiting;
+            self.acks.flush(&self.channel, stragglers).await?;
+        }
         Ok(waiting)
     }
 

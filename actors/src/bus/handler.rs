@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::Delivery;
+use crate::config::partner::is_reserved;
 
 /// How long a message is held back that comes back uncounted: its dependency was away, we shut down, or another is at work on it.
 pub const PAUSE: Duration = Duration::from_secs(2);
@@ -41,6 +42,11 @@ impl HandlerSpec {
         let mut delays = vec![self.retry_delay, PAUSE];
         delays.dedup();
         delays
+    }
+
+    /// Whether it takes what others wrote, whose headers may be larger than any of ours.
+    pub fn reads_foreign(&self) -> bool {
+        !self.bindings.iter().all(|ty| is_reserved(ty))
     }
 }
 
