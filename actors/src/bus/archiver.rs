@@ -4,15 +4,19 @@ use chrono::DateTime;
 use cloudevents::AttributesReader;
 use futures_util::{StreamExt, stream::select_all};
 use lapin::{
+    BasicProperties,
     message::Delivery as Raw,
     options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
-    types::{AMQPValue, FieldTable},
+    types::FieldTable,
 };
 use orrery_observability::metrics;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tracing::info;
 
-use super::{BusError, Footing, connection::close, delivery::trace_of, envelope, topology};
+use super::{
+    BusError, Footing, HandlerSpec, bridge::BridgeSpec, connection::close, delivery::trace_of, envelope,
+    header, topology,
+};
 use crate::{
     seal::sha256,
     store::dead_letters::{self, DeadLetter},
@@ -26,8 +30,10 @@ const PREFETCH: u16 = 32;
 pub struct Archiver {
     /// What it stands on; the pool's role may write dead letters.
     pub footing: Footing,
-    /// The handlers' names.
-    pub handlers: Vec<&'static str>,
+    /// The handlers.
+    pub handlers: Vec<HandlerSpec>,
+    /// The bridges, whose letters lie among the handlers'.
+    pub bridges: Vec<BridgeSpec>,
     /// What it shows of its work.
     pub pulse: Pulse,
     /// When to end.
@@ -40,9 +46,14 @@ impl Archiver {
     /// # Errors
     /// When broker or database go away; what is not archived stays in its queue.
     pub async fn run(mut self) -> Result<(), BusError> {
-        let connection = self.footing.bus.connect_with_large_frames("archiver").await?;
+        // Eight times the memory, for who needs it only.
+        let connection = if self.handlers.iter().any(HandlerSpec::reads_foreign) {
+            self.footing.bus.connect_with_large_frames("archiver").await?
+        } else {
+            self.footing.bus.connect("archiver").await?
+        };
         let mut letters = Vec::new();
-        for handler in &self.handlers {
+        for HandlerSpec { name: handler, .. } in &self.handlers {
             let channel = connection.create_channel().await?;
             channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
             let consumer = channel
@@ -75,8 +86,16 @@ impl Archiver {
         }
     }
 
-    async fn archive(&self, handler: &str, raw: &Raw) -> Result<(), BusError> {
+    /// Whose letter it is: of the handler in whose queue it lay, or of a bridge's queue, to which a redrive puts it back.
+    fn origin(&self, handler: &'static str, properties: &BasicProperties) -> &'static str {
+        let named = envelope::text(properties, envelope::HANDLER);
+        let bridges = self.bridges.iter().filter(|bridge| bridge.handler == handler);
+        bridges.map(|bridge| bridge.queue).find(|queue| named.as_deref() == Some(queue)).unwrap_or(handler)
+    }
+
+    async fn archive(&self, handler: &'static str, raw: &Raw) -> Result<(), BusError> {
         let properties = &raw.properties;
+        let handler = self.origin(handler, properties);
         let event = cloudevents_amqp::decode(properties, &raw.data).ok();
         let attempt = envelope::attempt(properties);
         let reason = envelope::text(properties, envelope::REASON).unwrap_or_else(|| unanswered(properties));
@@ -111,25 +130,13 @@ impl Archiver {
     }
 }
 
-fn unanswered(properties: &lapin::BasicProperties) -> String {
+fn unanswered(properties: &BasicProperties) -> String {
     let why =
         envelope::text(properties, "x-first-death-reason").unwrap_or_else(|| "delivery_limit".to_owned());
     format!("it came back without an answer until its limit was reached ({why})")
 }
 
-fn headers(properties: &lapin::BasicProperties) -> Value {
-    let mut map = Map::new();
-    for (name, value) in properties.headers().iter().flat_map(|headers| headers.inner()) {
-        let value = match value {
-            AMQPValue::LongString(text) => Value::from(String::from_utf8_lossy(text.as_bytes())),
-            AMQPValue::ShortString(text) => Value::from(text.as_str()),
-            AMQPValue::Boolean(flag) => Value::from(*flag),
-            AMQPValue::LongInt(n) => Value::from(*n),
-            AMQPValue::LongLongInt(n) => Value::from(*n),
-            // Nested values are the broker's own bookkeeping (x-death), which a redrive drops.
-            _ => continue,
-        };
-        map.insert(name.to_string(), value);
-    }
-    Value::Object(map)
+/// All of them: what the broker added for its own bookkeeping is dropped by a redrive.
+fn headers(properties: &BasicProperties) -> Value {
+    properties.headers().as_ref().map(header::table_to_json).unwrap_or_default().into()
 }

@@ -1,5 +1,5 @@
 //! The bridge actor: moves what arrives in a queue of foreign making to where our handlers read. It decides nothing and has no effect.
-//! What a message becomes is a service's plain function; declaring its queue lives here too, everything else about topology in `topology`.
+//! What a message becomes is a service's plain function; its queue is declared by `topology`, but for a legacy one, which is its publishers'.
 //!
 //! Events leave by the outbox, and this is no exception to it: the outbox is there so that a change in PostgreSQL and its message
 //! happen together, and here nothing changes in PostgreSQL. A message lies in one queue until it is confirmed in the next, as on the way
@@ -12,23 +12,22 @@ use cloudevents::Event;
 use cloudevents_amqp::Encoded;
 use futures_util::StreamExt;
 use lapin::{
-    BasicProperties, Channel, ErrorKind,
+    BasicProperties, Channel,
     message::Delivery as Raw,
     options::{
-        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions,
-        QueueDeclareOptions,
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions,
     },
-    protocol::{AMQPErrorKind, AMQPSoftError},
-    types::{AMQPValue, FieldTable},
+    protocol::AMQPSoftError,
+    types::FieldTable,
 };
 use tracing::{debug, warn};
 
 use super::{
     Bus, BusError, Footing, MAX_MESSAGE_BYTES,
     connection::close,
-    envelope,
+    envelope::{self, header_bytes},
     handler::Failure,
-    topology::{self, INGRESS},
+    topology::{self, declare::soft},
 };
 use crate::supervise::{Pulse, Shutdown};
 
@@ -51,7 +50,7 @@ pub struct BridgeSpec {
     pub exchange: &'static str,
     /// The key that it publishes with.
     pub routing_key: &'static str,
-    /// Whose dead letters take what cannot be turned.
+    /// Among whose dead letters lies what cannot be turned.
     pub handler: &'static str,
 }
 
@@ -141,7 +140,7 @@ impl Bridge {
         let raw = raw?;
         let held = self.pulse.take();
         let Moved { messages, skipped, failure } = self.turned(&raw);
-        let BridgeSpec { name, exchange, routing_key, handler, .. } = self.spec;
+        let BridgeSpec { name, queue, exchange, routing_key, handler, .. } = self.spec;
         for message in &messages {
             let properties = message.properties.clone();
             self.footing.bus.publish(publish, exchange, routing_key, properties, &message.body).await?;
@@ -150,7 +149,7 @@ impl Bridge {
             warn!(bridge = name, reason = failure.reason, causes = ?failure.causes, "cannot be turned, is a dead letter");
             let letter = self.footing.random.uuid_v7(&self.footing.clock);
             let now = self.footing.clock.now();
-            let properties = envelope::dead(&fitting(&raw.properties), 1, handler, &failure, now, letter);
+            let properties = envelope::dead(&fitting(&raw.properties), 1, queue, &failure, now, letter);
             self.footing
                 .bus
                 .publish_to_queue(publish, &topology::dead(handler), properties, &raw.data)
@@ -175,7 +174,7 @@ impl Bridge {
         });
         let mut moved = Moved { skipped: turned.skipped, failure: turned.failure, ..Moved::default() };
         for event in &turned.events {
-            match encode(event) {
+            match encode(&self.footing.bus, event) {
                 Ok(message) => moved.messages.push(message),
                 Err(failure) => moved.failure = Some(failure),
             }
@@ -192,8 +191,8 @@ struct Moved {
     failure: Option<Failure>,
 }
 
-fn encode(event: &Event) -> Result<Encoded, Failure> {
-    let message = cloudevents_amqp::encode_binary(event).map_err(|error| Failure::of(&error))?;
+fn encode(bus: &Bus, event: &Event) -> Result<Encoded, Failure> {
+    let message = bus.encode(event).map_err(|error| Failure::of(&error))?;
     if message.properties.headers().as_ref().is_some_and(|headers| header_bytes(headers) > MAX_HEADER_BYTES) {
         return Err(Failure::new(format!("the event's attributes take more than {MAX_HEADER_BYTES} bytes")));
     }
@@ -211,78 +210,40 @@ fn fitting(properties: &BasicProperties) -> BasicProperties {
     }
 }
 
-/// What headers take in their frame.
-fn header_bytes(headers: &FieldTable) -> usize {
-    headers.inner().iter().map(|(name, value)| 1 + name.as_str().len() + value_bytes(value)).sum()
-}
-
-fn value_bytes(value: &AMQPValue) -> usize {
-    5 + match value {
-        AMQPValue::ShortString(text) => text.as_str().len(),
-        AMQPValue::LongString(text) => text.as_bytes().len(),
-        AMQPValue::ByteArray(bytes) => bytes.as_slice().len(),
-        AMQPValue::FieldArray(values) => values.as_slice().iter().map(value_bytes).sum(),
-        AMQPValue::FieldTable(table) => header_bytes(table),
-        _ => 8,
-    }
-}
-
-/// Declares a bridge's queue and binds it. False when a legacy queue stands with other arguments, which does no harm: it is only read.
+/// Declares a legacy queue. False when it stands with other arguments, which does no harm: it is only read.
 ///
 /// # Errors
-/// When the broker is away, or a queue of ours stands with other arguments.
-pub async fn declare(bus: &Bus, spec: &BridgeSpec, default_limit: bool) -> Result<bool, BusError> {
+/// When the broker is away or refuses for another reason.
+pub async fn declare_legacy(bus: &Bus, queue: &str) -> Result<bool, BusError> {
     // A refusal costs the connection: it has one of its own.
-    let connection = bus.connect(spec.name).await?;
+    let connection = bus.connect(queue).await?;
     let channel = connection.create_channel().await?;
-    let arguments = match spec.source {
-        Source::Legacy => FieldTable::default(),
-        Source::Ingress(_) => ingress_arguments(default_limit),
+    let options = QueueDeclareOptions::durable();
+    match channel.queue_declare(queue.into(), options, FieldTable::default()).await {
+        Err(error) if soft(&error) == Some(AMQPSoftError::PRECONDITIONFAILED) => return Ok(false),
+        declared => declared?,
     };
-    let declared = channel.queue_declare(spec.queue.into(), QueueDeclareOptions::durable(), arguments).await;
-    match (declared, spec.source) {
-        (Err(error), Source::Legacy) if is_precondition_failed(&error) => return Ok(false),
-        (declared, _) => declared?,
-    };
-    if let Source::Ingress(key) = spec.source {
-        let options = QueueBindOptions::default();
-        channel
-            .queue_bind(spec.queue.into(), INGRESS.into(), key.into(), options, FieldTable::default())
-            .await?;
-    }
     connection.close(200, "".into()).await?;
     Ok(true)
-}
-
-/// Without a delivery limit, since what cannot be turned is buried by the bridge itself, and a killed process is no reason to bury.
-fn ingress_arguments(default_limit: bool) -> FieldTable {
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-    if default_limit {
-        arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(-1));
-    }
-    arguments
-}
-
-fn is_precondition_failed(error: &lapin::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(error)
-        if *error.kind() == AMQPErrorKind::Soft(AMQPSoftError::PRECONDITIONFAILED))
 }
 
 #[cfg(test)]
 mod tests {
     use cloudevents::{EventBuilder, EventBuilderV10};
 
+    use lapin::types::AMQPValue;
+
     use super::*;
+    use crate::config::broker::Broker;
 
     #[test]
     fn attributes_that_would_break_the_connection_are_refused() {
         let event = |subject: &str| {
             EventBuilderV10::new().id("1").source("/x").ty("t").subject(subject).build().unwrap()
         };
-        assert!(encode(&event("short")).is_ok());
-        let failure = encode(&event(&"x".repeat(MAX_HEADER_BYTES))).unwrap_err();
+        let bus = Bus::new(Broker::default());
+        assert!(encode(&bus, &event("short")).is_ok());
+        let failure = encode(&bus, &event(&"x".repeat(MAX_HEADER_BYTES))).unwrap_err();
         assert!(failure.reason.contains("8192 bytes"), "{}", failure.reason);
     }
 

@@ -21,6 +21,8 @@ pub const FAILED_AT: &str = "failed-at";
 pub const HANDLER: &str = "handler";
 /// The id of the dead letter, so that one delivered twice is kept once.
 pub const LETTER: &str = "letter";
+/// When a redriven event in structured mode expires, in place of what its body says.
+pub const EXPIRY: &str = "cloudEvents:expirytime";
 /// All of these: what a message does not have when it is tried anew.
 pub const OURS: &[&str] = &[ATTEMPT, REASON, CAUSES, FAILED_AT, HANDLER, LETTER];
 
@@ -105,6 +107,22 @@ pub fn dead(
     put(LETTER, letter.to_string());
     next = next.with_headers(headers);
     next
+}
+
+/// What headers take in their frame, at most: no value that is neither text nor nested has more than eight bytes.
+pub fn header_bytes(headers: &FieldTable) -> usize {
+    headers.inner().iter().map(|(name, value)| 1 + name.as_str().len() + value_bytes(value)).sum()
+}
+
+fn value_bytes(value: &AMQPValue) -> usize {
+    5 + match value {
+        AMQPValue::ShortString(text) => text.as_str().len(),
+        AMQPValue::LongString(text) => text.as_bytes().len(),
+        AMQPValue::ByteArray(bytes) => bytes.as_slice().len(),
+        AMQPValue::FieldArray(values) => values.as_slice().iter().map(value_bytes).sum(),
+        AMQPValue::FieldTable(table) => header_bytes(table),
+        _ => 8,
+    }
 }
 
 #[cfg(test)]

@@ -111,7 +111,7 @@ impl Lane {
     /// The way of an event; how it was answered for, as the metrics name it.
     async fn decoded(&self, in_flight: &InFlight, event: Event) -> Result<(&'static str, Next), BusError> {
         let (raw, attempt) = (&in_flight.raw, in_flight.attempt());
-        if self.is_expired(&event) {
+        if self.is_expired(&event, &raw.properties) {
             self.bury(raw, attempt, Failure::new("the event has expired")).await?;
             return Ok(("dead", Next::Continue));
         }
@@ -249,10 +249,11 @@ impl Lane {
         self.bus.publish_to_queue(&self.publish, queue, properties, &raw.data).await
     }
 
-    fn is_expired(&self, event: &Event) -> bool {
-        event
-            .extension("expirytime")
-            .and_then(|value| chrono::DateTime::parse_from_rfc3339(&value.to_string()).ok())
+    fn is_expired(&self, event: &Event, properties: &BasicProperties) -> bool {
+        let renewed = envelope::text(properties, envelope::EXPIRY);
+        renewed
+            .or_else(|| event.extension("expirytime").map(ToString::to_string))
+            .and_then(|expiry| chrono::DateTime::parse_from_rfc3339(&expiry).ok())
             .is_some_and(|expiry| expiry < self.clock.now())
     }
 }

@@ -11,6 +11,7 @@ pub mod delivery;
 pub(crate) mod envelope;
 pub mod footing;
 pub mod handler;
+pub mod header;
 mod lane;
 pub mod management;
 pub mod quarantine;

@@ -56,7 +56,7 @@ pub struct Queue {
 /// Who empties a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reader {
-    /// The service of this handler.
+    /// The service of this handler or bridge.
     Handler(&'static str),
     /// Nobody: after this time its messages go back to the handler's queue.
     Time(&'static str, Duration),
@@ -112,7 +112,7 @@ impl Topology {
 
     fn handler(&mut self, spec: &HandlerSpec, partners: &[Partner]) {
         let name = spec.name;
-        let letters = if self.default_limit { with(quorum(), "x-delivery-limit", -1) } else { quorum() };
+        let letters = unlimited(self.default_limit);
         let mut declare = |queue: String, arguments, reader| {
             self.queues.push(Queue { name: queue, arguments, reader });
         };
@@ -148,6 +148,18 @@ impl Topology {
         }
     }
 
+    /// A queue of a bridge, bound by this key to the exchange of what the operator runs. Without a delivery limit, since what cannot be
+    /// turned is buried by the bridge itself, and a killed process is no reason to bury.
+    pub fn bridge(&mut self, queue: &'static str, key: &str) {
+        let arguments = with(unlimited(self.default_limit), "x-overflow", "reject-publish");
+        self.queues.push(Queue { name: queue.to_owned(), arguments, reader: Reader::Handler(queue) });
+        self.bindings.push(Binding {
+            exchange: INGRESS.to_owned(),
+            queue: queue.to_owned(),
+            key: key.to_owned(),
+        });
+    }
+
     /// Every routing key that is bound for by name, and every queue, which the default exchange takes as a key.
     pub fn routing_keys(&self) -> Vec<String> {
         let queues = self.queues.iter().map(|queue| queue.name.clone());
@@ -172,6 +184,11 @@ pub fn table(arguments: &Arguments) -> FieldTable {
 
 fn quorum() -> Arguments {
     with(Arguments::new(), "x-queue-type", "quorum")
+}
+
+/// A quorum queue without a delivery limit, which says so where the broker has one by default.
+fn unlimited(default_limit: bool) -> Arguments {
+    if default_limit { with(quorum(), "x-delivery-limit", -1) } else { quorum() }
 }
 
 fn dead_lettering_to(queue: &str) -> Arguments {

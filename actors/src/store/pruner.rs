@@ -25,7 +25,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub struct Pruner {
     /// A pool whose role may remove rows of the inbox and dead letters.
     pub pool: Pool,
-    /// The handlers' names.
+    /// The handlers' names, and those of bridges' queues, by which their dead letters go.
     pub handlers: Vec<&'static str>,
     /// How long rows are kept.
     pub retention: Retention,

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use lapin::{Connection, ErrorKind, options::QueueDeclareOptions, types::FieldTable};
+use lapin::Connection;
 use orrery_actors::bus::{
     Bus, BusError, HandlerSpec,
     bridge::BridgeSpec,
     management::{Management, ManagementError},
-    topology,
+    topology::{self, declare},
 };
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,14 @@ pub struct Watched {
     pub handlers: Vec<HandlerSpec>,
     /// Bridges, with the queue that each empties.
     pub bridges: Vec<BridgeSpec>,
+}
+
+impl Watched {
+    /// What dead letters go by: handlers, and the queues of bridges.
+    pub fn letter_names(&self) -> impl Iterator<Item = &'static str> {
+        let handlers = self.handlers.iter().map(|spec| spec.name);
+        handlers.chain(self.bridges.iter().map(|spec| spec.queue))
+    }
 }
 
 /// What was found, in the order of what was asked for.
@@ -202,27 +210,9 @@ fn declared(queue: &str, depth: Option<(u64, u64)>, notes: &mut Vec<String>) -> 
 /// # Errors
 /// When the broker is away or does not answer in time.
 pub async fn depth(bus: &Bus, connection: &Connection, queue: &str) -> Result<Option<(u64, u64)>, BusError> {
-    let ask = async {
-        // A queue that is missing costs the channel.
-        let channel = connection.create_channel().await?;
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let declared = channel.queue_declare(queue.into(), passive, FieldTable::default()).await;
-        if declared.is_ok() {
-            channel.close(200, "".into()).await?;
-        }
-        declared
-    };
-    let answer = tokio::time::timeout(bus.timeout(), ask).await;
-    match answer.map_err(|_| BusError::Timeout(bus.timeout()))? {
-        Ok(found) => Ok(Some((found.message_count().into(), found.consumer_count().into()))),
-        Err(error) if is_missing(&error) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn is_missing(error: &lapin::Error) -> bool {
-    const NOT_FOUND: u16 = 404;
-    matches!(error.kind(), ErrorKind::ProtocolError(error) if error.get_id() == NOT_FOUND)
+    let depth = tokio::time::timeout(bus.timeout(), declare::depth(connection, queue)).await;
+    let depth = depth.map_err(|_| BusError::Timeout(bus.timeout()))??;
+    Ok(depth.map(|(ready, consumers)| (ready.into(), consumers.into())))
 }
 
 #[cfg(test)]

@@ -44,6 +44,8 @@ pub struct BridgeFigures {
     /// What goes through that.
     #[serde(flatten)]
     pub traffic: Traffic,
+    /// Dead letters: what it could not turn.
+    pub dead: Option<u64>,
 }
 
 /// The outbox of one producer; rows are counted up to `outbox::COUNTED`.
@@ -110,7 +112,7 @@ impl Observer {
                 notes.push(format!("dead, doubts and outbox are not known: {error}, look at database.url"));
             })
             .ok();
-        let known = |handler: &str| self.watched.handlers.iter().any(|spec| spec.name == handler);
+        let known = |name: &str| self.watched.letter_names().any(|known| known == name);
         let letters = stored.iter().flat_map(|stored| &stored.letters);
         for (handler, letters) in letters.filter(|(handler, _)| !known(handler)) {
             let what = text::count(*letters, "dead letter");
@@ -130,6 +132,7 @@ impl Observer {
             bridge: spec.name,
             queue: spec.queue,
             traffic: queues.next().unwrap_or_default(),
+            dead: stored.as_ref().map(|stored| of(&stored.letters, spec.queue)),
         });
         let bridges = bridges.collect();
         Figures { handlers, bridges, outbox: stored.map(|stored| stored.outbox), notes, complete }
@@ -193,15 +196,17 @@ impl fmt::Display for Figures {
         write!(f, "{table}")?;
         if !self.bridges.is_empty() {
             let mut columns = vec![("BRIDGE", Align::Left), ("QUEUE", Align::Left)];
-            columns
-                .extend(["READY", "UNACKED", "CONSUMERS", "IN/S", "OUT/S"].map(|name| (name, Align::Right)));
+            columns.extend(
+                ["READY", "UNACKED", "DEAD", "CONSUMERS", "IN/S", "OUT/S"].map(|name| (name, Align::Right)),
+            );
             let mut table = Table::new(&columns);
-            for BridgeFigures { bridge, queue, traffic } in &self.bridges {
+            for BridgeFigures { bridge, queue, traffic, dead } in &self.bridges {
                 table.row([
                     (*bridge).to_owned(),
                     (*queue).to_owned(),
                     known(traffic.ready),
                     known(traffic.unacked),
+                    known(*dead),
                     known(traffic.consumers),
                     rate(traffic.in_per_second),
                     rate(traffic.out_per_second),

@@ -3,9 +3,9 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use lapin::{
     BasicProperties,
-    types::{AMQPValue, FieldTable, ShortString},
+    types::{FieldTable, ShortString},
 };
-use orrery_actors::{seal::Sealer, store::dead_letters::read::Letter};
+use orrery_actors::{bus::header, seal::Sealer, store::dead_letters::read::Letter};
 use orrery_schemas::{email::SendEmail, events::EventData};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -90,13 +90,7 @@ impl<'a> View<'a> {
 fn properties(letter: &Letter) -> BasicProperties {
     let mut headers = FieldTable::default();
     for (name, value) in letter.headers.as_object().into_iter().flatten() {
-        let value = match value {
-            Value::String(text) => AMQPValue::LongString(text.as_str().into()),
-            Value::Bool(flag) => AMQPValue::Boolean(*flag),
-            Value::Number(n) => AMQPValue::LongLongInt(n.as_i64().unwrap_or_default()),
-            Value::Null | Value::Array(_) | Value::Object(_) => continue,
-        };
-        if let Ok(name) = ShortString::try_new(name.as_str()) {
+        if let (Ok(name), Some(value)) = (ShortString::try_new(name.as_str()), header::from_json(value)) {
             headers.insert(name, value);
         }
     }

@@ -3,7 +3,8 @@
 use anyhow::Context;
 use orrery_actors::{
     bus::{
-        Bus, bridge,
+        Bus,
+        bridge::{self, Source},
         management::Management,
         topology::{Topology, declare, difference::Difference, standing::Standing},
         trust::{apply, commands},
@@ -37,14 +38,10 @@ pub async fn migrate(config: &Config) -> anyhow::Result<Declared> {
     let connection = bus.connect("migrate").await?;
     let differences = declare::declare(&connection, &wanted).await?;
     connection.close(200, "".into()).await?;
-    let default_limit = wanted.default_limit;
-    for spec in wiring::bridges(config) {
-        let declared = bridge::declare(&bus, &spec, default_limit).await;
-        if !declared.with_context(|| format!("the queue {}", spec.queue))? {
-            warn!(
-                queue = spec.queue,
-                "stands with arguments of its own, which is no harm: it is read as it is"
-            );
+    for queue in legacy(config) {
+        let declared = bridge::declare_legacy(&bus, queue).await;
+        if !declared.with_context(|| format!("the queue {queue}"))? {
+            warn!(queue, "stands with arguments of its own, which is no harm: it is read as it is");
         }
     }
     match &management {
@@ -80,7 +77,19 @@ async fn wanted(config: &Config, bus: &Bus) -> anyhow::Result<Topology> {
     let specs: Vec<_> =
         config.services.0.iter().flat_map(|service| wiring::handlers(config, *service)).collect();
     let default_limit = declare::has_default_limit(bus, Random::system()?.uuid_v4()).await?;
-    Ok(Topology::wanted(&specs, &config.broker.partners, default_limit))
+    let mut wanted = Topology::wanted(&specs, &config.broker.partners, default_limit);
+    for spec in wiring::bridges(config) {
+        if let Source::Ingress(key) = spec.source {
+            wanted.bridge(spec.queue, key);
+        }
+    }
+    Ok(wanted)
+}
+
+/// Queues that are their publishers' to declare.
+fn legacy(config: &Config) -> impl Iterator<Item = &'static str> {
+    let legacy = wiring::bridges(config).into_iter().filter(|spec| spec.source == Source::Legacy);
+    legacy.map(|spec| spec.queue)
 }
 
 /// A line each for what is right and what is not.
@@ -114,9 +123,9 @@ async fn look(config: &Config) -> anyhow::Result<Vec<Result<String, String>>> {
             declare::probe(&connection, &wanted).await?
         }
     };
-    for spec in wiring::bridges(config) {
-        if declare::depth(&connection, spec.queue).await?.is_none() {
-            lines.push(Err(format!("the queue {} is missing: run 'orrery migrate'", spec.queue)));
+    for queue in legacy(config) {
+        if declare::depth(&connection, queue).await?.is_none() {
+            lines.push(Err(format!("the queue {queue} is missing: run 'orrery migrate'")));
         }
     }
     connection.close(200, "".into()).await?;
@@ -148,8 +157,8 @@ async fn by_plugin(config: &Config, wanted: &Topology) -> Option<anyhow::Result<
     Some(look.await)
 }
 
-fn retired(queue: &str, depth: Option<u32>) -> Option<Result<String, String>> {
-    match depth? {
+fn retired(queue: &str, depth: Option<(u32, u32)>) -> Option<Result<String, String>> {
+    match depth?.0 {
         0 => Some(Ok(format!("the queue {queue} is not used any more and is empty: it may be deleted"))),
         ready => Some(Ok(format!(
             "the queue {queue} is not used any more, {ready} messages in it go back to their handler by themselves: leave it"

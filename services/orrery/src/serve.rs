@@ -7,7 +7,7 @@ use actix_web::{App, HttpResponse, HttpServer, dev::ServerHandle, web};
 use anyhow::{Context, bail};
 use orrery_actors::{
     bus::{
-        Bus, Footing,
+        Bus, Footing, HandlerSpec,
         archiver::Archiver,
         quarantine::{ChildCommand, Quarantine},
     },
@@ -216,11 +216,18 @@ impl House {
     fn lanes(&self, pools: &[(Service, Pool)]) {
         let handlers = self.handlers(pools);
         let Some((_, pool)) = pools.first() else { return };
-        let (footing, names) = (self.footing(pool), Arc::clone(&handlers));
+        let (footing, specs, bridges) =
+            (self.footing(pool), self.specs(pools), wiring::bridges(&self.config));
         let signal = self.supervisor.shutdown_signal();
         self.supervisor.start("archiver", move |pulse| {
-            Archiver { footing: footing.clone(), handlers: names.to_vec(), pulse, shutdown: signal.clone() }
-                .run()
+            Archiver {
+                footing: footing.clone(),
+                handlers: specs.clone(),
+                bridges: bridges.clone(),
+                pulse,
+                shutdown: signal.clone(),
+            }
+            .run()
         });
         let (bus, command) = (self.bus.clone(), Arc::clone(&self.quarantine));
         let signal = self.supervisor.shutdown_signal();
@@ -240,12 +247,15 @@ impl House {
     /// What this process's handlers no longer need.
     fn pruner(&self, pools: &[(Service, Pool)]) {
         let handlers = self.handlers(pools);
+        let bridges =
+            wiring::bridges(&self.config).into_iter().filter(|spec| handlers.contains(&spec.handler));
+        let handlers: Vec<_> = handlers.iter().copied().chain(bridges.map(|spec| spec.queue)).collect();
         let Some((_, pool)) = pools.first().cloned() else { return };
         let (retention, signal) = (self.config.retention.clone(), self.supervisor.shutdown_signal());
         self.supervisor.start("pruner", move |_| {
             Pruner {
                 pool: pool.clone(),
-                handlers: handlers.to_vec(),
+                handlers: handlers.clone(),
                 retention: retention.clone(),
                 shutdown: signal.clone(),
             }
@@ -254,8 +264,11 @@ impl House {
     }
 
     fn handlers(&self, pools: &[(Service, Pool)]) -> Arc<[&'static str]> {
-        let specs = pools.iter().flat_map(|(service, _)| wiring::handlers(&self.config, *service));
-        specs.map(|spec| spec.name).collect()
+        self.specs(pools).into_iter().map(|spec| spec.name).collect()
+    }
+
+    fn specs(&self, pools: &[(Service, Pool)]) -> Vec<HandlerSpec> {
+        pools.iter().flat_map(|(service, _)| wiring::handlers(&self.config, *service)).collect()
     }
 
     fn listen(&self, servers: &mut Vec<ServerHandle>, server: actix_web::dev::Server, name: &'static str) {

@@ -133,7 +133,14 @@ async fn run(main: &'static Runtime) -> Result<()> {
     footing.consume(&supervisor, handler, Source::Main);
     let (letters, signal) = (footing.clone(), supervisor.shutdown_signal());
     supervisor.start("archiver", move |pulse| {
-        Archiver { footing: letters.clone(), handlers: vec![NAME], pulse, shutdown: signal.clone() }.run()
+        Archiver {
+            footing: letters.clone(),
+            handlers: vec![spec()],
+            bridges: Vec::new(),
+            pulse,
+            shutdown: signal.clone(),
+        }
+        .run()
     });
     let program = std::env::current_exe().context("this program")?;
     let command: ChildCommand = Arc::new(move |_| {

@@ -31,15 +31,6 @@ async fn publish_legacy(world: &World, id: &str, address: &str) -> Result<()> {
     world.broker().publish_raw("", "email", properties, event.to_string().as_bytes()).await
 }
 
-async fn wait_done(world: &World, handler: &str, count: i64) -> Result<()> {
-    eventually(SOON, "the messages are done", async || {
-        let sql =
-            format!("SELECT count(*) FROM bus.inbox WHERE handler = '{handler}' AND done_at IS NOT NULL");
-        (world.database().count(&sql).await.ok()? == count).then_some(())
-    })
-    .await
-}
-
 async fn dead_letter(world: &World) -> Result<Value> {
     eventually(SOON, "a dead letter", async || {
         let sql = "SELECT handler, reason FROM bus.dead_letters";
@@ -70,7 +61,7 @@ async fn a_legacy_mail_is_sent_once_and_its_address_lies_nowhere_in_the_clear() 
     ensure!(mails[0].is_to(&person.email), "the mail went to somebody else");
     ensure!(mails[0].subject.as_deref().is_some_and(|subject| subject.contains("Bienvenue")));
     world.broker().wait_empty("email", SOON).await?;
-    wait_done(&world, "maily.email", 1).await?;
+    world.database().wait_done("maily.email", 1, SOON).await?;
     for queue in ["maily.email", "maily.email.retry.2000"] {
         world.broker().wait_empty(queue, SOON).await?;
     }
@@ -92,7 +83,7 @@ async fn a_kill_between_confirm_and_acknowledgement_sends_one_legacy_mail() -> R
     }
     maily.restart().await?;
     world.smtp().wait_for(1, SOON).await?;
-    wait_done(&world, "maily.email", 1).await?;
+    world.database().wait_done("maily.email", 1, SOON).await?;
     for queue in ["email", "maily.email", "maily.email.retry.2000"] {
         world.broker().wait_empty(queue, SOON).await?;
     }
@@ -115,8 +106,34 @@ async fn what_is_no_legacy_mail_is_a_dead_letter_and_holds_up_no_other() -> Resu
     publish_legacy(&world, "Vb3kq0Lx9TzA", &Person::new().email).await?;
     world.smtp().wait_for(1, SOON).await?;
     let letter = dead_letter(&world).await?;
-    ensure!(letter["handler"] == "maily.email", "{letter}");
+    ensure!(letter["handler"] == "email", "{letter}");
     ensure!(letter["reason"].as_str().is_some_and(|reason| reason.contains("specversion")), "{letter}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_bridge_could_not_turn_is_redriven_to_the_bridge() -> Result<()> {
+    let world = World::builder().env(LEGACY.0, LEGACY.1).start().await?;
+    let mut services = world.spawn(&["maily", "autha"]).await?;
+    let plain = BasicProperties::default().with_content_type("application/json".into());
+    world.broker().publish_raw("", "email", plain, b"{\"to\":\"somebody\"}").await?;
+    dead_letter(&world).await?;
+    services.terminate(SOON).await?;
+    let redriven = world.run(&["queues", "dead", "redrive", "--handler", "email"], SOON).await?;
+    ensure!(
+        redriven.status.success() && redriven.output.contains("redriven 1 dead letter"),
+        "{}",
+        redriven.output
+    );
+    let _relay = world.spawn(&["autha"]).await?;
+    let message =
+        eventually(SOON, "the message", async || world.broker().get_one("email").await.ok().flatten())
+            .await?;
+    ensure!(&message.body[..] == b"{\"to\":\"somebody\"}", "{message:?}");
+    ensure!(
+        message.headers.get("handler").is_none() && message.headers.get("reason").is_none(),
+        "{message:?}"
+    );
     Ok(())
 }
 
@@ -213,8 +230,8 @@ async fn a_store_that_tells_of_an_upload_changes_the_profile_once() -> Result<()
     notify(&world, &notification(&world, created, &variants[0], "187A0C2F7E5B3D12").await?).await?;
     notify(&world, &notification(&world, created, "backups/photo.jpg", "187A0C2F7E5B3D13").await?).await?;
     notify(&world, &notification(&world, "s3:ObjectRemoved:Delete", &key, "187A0C2F7E5B3D14").await?).await?;
-    wait_done(&world, "spinoza.images", 2).await?;
-    wait_done(&world, "autha.pictures", 2).await?;
+    world.database().wait_done("spinoza.images", 2, SOON).await?;
+    world.database().wait_done("autha.pictures", 2, SOON).await?;
     for queue in ["spinoza.notifications", "spinoza.images", "spinoza.images.retry.2000"] {
         world.broker().wait_empty(queue, SOON).await?;
     }
@@ -225,7 +242,7 @@ async fn a_store_that_tells_of_an_upload_changes_the_profile_once() -> Result<()
 
     notify(&world, &json!({"Records": [{"eventName": created}]})).await?;
     let letter = dead_letter(&world).await?;
-    ensure!(letter["handler"] == "spinoza.images", "{letter}");
+    ensure!(letter["handler"] == "spinoza.notifications", "{letter}");
     ensure!(letter["reason"] == "a record is not one of S3's", "{letter}");
     Ok(())
 }
@@ -271,7 +288,7 @@ async fn an_upload_that_broke_off_before_its_row_leaves_no_dead_letter() -> Resu
     let orphan = "UPDATE autha.accounts SET avatar_upload = NULL; DELETE FROM autha.uploads";
     world.database().execute(orphan).await?;
     notify(&world, &notification(&world, "s3:ObjectCreated:Put", &key, "187A0C2F7E5B3D10").await?).await?;
-    wait_done(&world, "autha.pictures", 1).await?;
+    world.database().wait_done("autha.pictures", 1, SOON).await?;
     ensure!(world.database().count("SELECT count(*) FROM bus.dead_letters").await? == 0);
     Ok(())
 }

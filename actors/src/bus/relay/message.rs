@@ -8,12 +8,14 @@ use lapin::{
 use serde_json::Value;
 
 use crate::{
-    bus::{Bus, MAX_MESSAGE_BYTES, connection::FRAME_MAX_BYTES},
+    bus::{Bus, MAX_MESSAGE_BYTES, connection::FRAME_MAX_BYTES, envelope, header},
     store::outbox::Row,
 };
 
 /// The names that a redriven message may carry its expiry by.
-const EXPIRY: [&str; 2] = ["cloudEvents_expirytime", "cloudEvents:expirytime"];
+const EXPIRY: [&str; 2] = ["cloudEvents_expirytime", envelope::EXPIRY];
+/// How the content type of a structured event begins.
+const STRUCTURED: &str = "application/cloudevents";
 /// What a header frame has besides headers and texts: its own frame, class, weight, size, flags, delivery mode, the table's length.
 const HEADER_FRAME_BYTES: usize = 8 + 2 + 2 + 8 + 2 + 1 + 4;
 
@@ -26,7 +28,7 @@ pub(super) enum Unpublishable {
     Event(#[from] cloudevents::event::EventBuilderError),
     #[error("it is no CloudEvent: {0}")]
     Encode(#[from] cloudevents_amqp::EncodeError),
-    #[error("its headers are no JSON object of texts, integers and booleans: '{0}' is none")]
+    #[error("its headers are no JSON object of AMQP values: '{0}' is none")]
     Header(String),
     #[error("it has {0} bytes, the limit is {MAX_MESSAGE_BYTES}")]
     Body(usize),
@@ -102,22 +104,19 @@ fn as_it_was(row: &Row) -> Result<BasicProperties, Unpublishable> {
     match &row.headers {
         None => {}
         Some(Value::Object(map)) => {
-            for (header, value) in map {
-                let value = match value {
-                    _ if EXPIRY.iter().any(|expiry| header.eq_ignore_ascii_case(expiry)) => {
-                        long(row.expires_at.to_rfc3339())
-                    }
-                    Value::String(text) => long(text.clone()),
-                    Value::Bool(flag) => AMQPValue::Boolean(*flag),
-                    Value::Number(number) => AMQPValue::LongLongInt(
-                        number.as_i64().ok_or_else(|| Unpublishable::Header(header.clone()))?,
-                    ),
-                    _ => return Err(Unpublishable::Header(header.clone())),
+            for (key, value) in map {
+                let value = if EXPIRY.iter().any(|expiry| key.eq_ignore_ascii_case(expiry)) {
+                    expiry(row)
+                } else {
+                    header::from_json(value).ok_or_else(|| Unpublishable::Header(key.clone()))?
                 };
-                headers.insert(name("name of a header", header)?, value);
+                headers.insert(name("name of a header", key)?, value);
             }
         }
         Some(_) => return Err(Unpublishable::Header("headers".to_owned())),
+    }
+    if row.content_type.as_deref().is_some_and(is_structured) {
+        headers.insert(envelope::EXPIRY.into(), expiry(row));
     }
     let mut properties = BasicProperties::default()
         .with_delivery_mode(2)
@@ -129,26 +128,20 @@ fn as_it_was(row: &Row) -> Result<BasicProperties, Unpublishable> {
     Ok(properties)
 }
 
-fn long(text: String) -> AMQPValue {
-    AMQPValue::LongString(LongString::from(text))
+/// A structured event's own expiry is in its body, which is left as it came: a header in binary mode's place overrules it.
+fn is_structured(content_type: &str) -> bool {
+    content_type.get(..STRUCTURED.len()).is_some_and(|start| start.eq_ignore_ascii_case(STRUCTURED))
+}
+
+fn expiry(row: &Row) -> AMQPValue {
+    AMQPValue::LongString(LongString::from(row.expires_at.to_rfc3339()))
 }
 
 /// The bytes of the frame that carries the properties: a broker closes the connection on one that is too large.
 fn header_bytes(properties: &BasicProperties) -> usize {
     let texts = [properties.content_type(), properties.message_id(), properties.kind()];
     let texts: usize = texts.into_iter().flatten().map(|text| 1 + text.as_str().len()).sum();
-    let headers = properties.headers().iter().flat_map(|headers| headers.inner());
-    let headers: usize = headers
-        .map(|(name, value)| {
-            // Length and name, the value's type, the value; texts have a length of four bytes, and no other value of ours has more than eight.
-            1 + name.as_str().len()
-                + 1
-                + match value {
-                    AMQPValue::LongString(text) => 4 + text.len(),
-                    _ => 8,
-                }
-        })
-        .sum();
+    let headers = properties.headers().as_ref().map_or(0, envelope::header_bytes);
     HEADER_FRAME_BYTES + texts + headers
 }
 
@@ -220,17 +213,20 @@ mod tests {
         assert_eq!(*message.properties.delivery_mode(), Some(2));
         let headers = message.properties.headers().clone().unwrap();
         let headers = headers.inner();
-        assert_eq!(headers["cloudEvents_id"], long("9".to_owned()));
-        assert_eq!(headers["cloudEvents:expirytime"], long(row().expires_at.to_rfc3339()));
+        assert_eq!(headers["cloudEvents_id"], AMQPValue::LongString("9".into()));
+        assert_eq!(headers["cloudEvents:expirytime"], expiry(&row()));
         assert_eq!(headers["n"], AMQPValue::LongLongInt(5));
         assert_eq!(headers["flag"], AMQPValue::Boolean(true));
         assert_eq!(headers.len(), 4);
     }
 
     #[test]
-    fn a_message_without_an_expiry_gets_none() {
+    fn only_a_structured_event_gets_an_expiry_that_it_had_not() {
         let message = encoded(&mut redriven(json!({"a": "b"}))).unwrap();
         assert_eq!(message.properties.headers().as_ref().unwrap().inner().len(), 1);
+        let structured = Some("Application/CloudEvents+json; charset=utf-8".to_owned());
+        let message = encoded(&mut Row { content_type: structured, ..redriven(json!({})) }).unwrap();
+        assert_eq!(message.properties.headers().as_ref().unwrap().inner()[envelope::EXPIRY], expiry(&row()));
     }
 
     #[test]

@@ -73,17 +73,17 @@ pub async fn probe(connection: &Connection, wanted: &Topology) -> Result<Vec<Dif
     Ok(differences)
 }
 
-/// Messages that wait in a queue; `None` when there is no such queue.
+/// Messages that wait in a queue, and its consumers; `None` when there is no such queue.
 ///
 /// # Errors
 /// As `declare`.
-pub async fn depth(connection: &Connection, queue: &str) -> Result<Option<u32>, BusError> {
+pub async fn depth(connection: &Connection, queue: &str) -> Result<Option<(u32, u32)>, BusError> {
     let channel = connection.create_channel().await?;
     let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
-    let mut ready = 0;
+    let mut depth = (0, 0);
     let asked = channel.queue_declare(queue.into(), passive, FieldTable::default()).await;
-    let asked = asked.map(|queue| ready = queue.message_count());
-    Ok(is_there(&channel, asked).await?.then_some(ready))
+    let asked = asked.map(|queue| depth = (queue.message_count(), queue.consumer_count()));
+    Ok(is_there(&channel, asked).await?.then_some(depth))
 }
 
 /// Whether a limit of -1 means none, as in RabbitMQ 4, which without it gives quorum queues one of 20, so that an outage of the
@@ -212,7 +212,7 @@ fn refusal(error: lapin::Error) -> Result<String, BusError> {
     }
 }
 
-fn soft(error: &lapin::Error) -> Option<AMQPSoftError> {
+pub(in crate::bus) fn soft(error: &lapin::Error) -> Option<AMQPSoftError> {
     match error.kind() {
         ErrorKind::ProtocolError(told) => match told.kind() {
             AMQPErrorKind::Soft(soft) => Some(soft.clone()),

@@ -17,8 +17,9 @@ use uuid::Uuid;
 use super::{
     EXIT_CODES, End,
     choice::Choice,
-    export, handlers, pool,
+    export, pool,
     terminal::{Answer, Progress, ask, out, tell},
+    watched,
 };
 use crate::config::Config;
 
@@ -186,10 +187,10 @@ fn page(letters: &[Summary]) -> Vec<String> {
 async fn redrive(config: &Config, filter: Filter, rate: Option<u32>, json: bool) -> anyhow::Result<End> {
     let pool = pool(config)?;
     let (chosen, until) = batches::chosen(&pool, &filter).await?;
-    let known = handlers(config);
+    let watched = watched(config);
     let homeless: Vec<_> = chosen
         .iter()
-        .filter(|(handler, _)| !known.iter().any(|spec| spec.name == handler))
+        .filter(|(handler, _)| !watched.letter_names().any(|known| known == handler))
         .map(|(handler, _)| text::safe(handler))
         .collect();
     // Nobody would take them: their rows would expire in the outbox.

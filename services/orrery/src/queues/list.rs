@@ -9,13 +9,12 @@ use chrono::SecondsFormat;
 use clap::Args;
 use orrery_actors::clock::Clock;
 use orrery_console::{
-    broker::Watched,
     figures::{Figures, Observer},
     text,
 };
 
-use super::{End, handlers, pool, terminal::out};
-use crate::{config::Config, wiring};
+use super::{End, pool, terminal::out, watched};
+use crate::config::Config;
 
 /// How to watch.
 #[derive(Args)]
@@ -31,7 +30,7 @@ fn pause(text: &str) -> Result<Duration, String> {
 }
 
 fn observer(config: &Config) -> anyhow::Result<Observer> {
-    let watched = Watched { handlers: handlers(config), bridges: wiring::bridges(config) };
+    let watched = watched(config);
     Ok(Observer::new(&config.broker, pool(config)?, watched))
 }
 

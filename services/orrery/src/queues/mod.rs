@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use orrery_actors::{bus::HandlerSpec, store::Pool};
+use orrery_console::broker::Watched;
 use tokio::runtime::Handle;
 
 use crate::{config::Config, wiring};
@@ -83,6 +84,11 @@ pub async fn run(config: Config, queues: Queues) -> anyhow::Result<ExitCode> {
         Err(error) if terminal::is_closed(&error) => Ok(ExitCode::SUCCESS),
         Err(error) => Err(error),
     }
+}
+
+/// Whose queues and letters are looked at.
+fn watched(config: &Config) -> Watched {
+    Watched { handlers: handlers(config), bridges: wiring::bridges(config) }
 }
 
 /// The handlers of the enabled services.
