@@ -81,6 +81,11 @@ impl Hasher {
         Ok(output.ct_eq(expected.as_ref()).into())
     }
 
+    /// Whether there is memory that no hash is at work in.
+    pub fn keeps_memory(&self) -> bool {
+        !self.memory().free.is_empty()
+    }
+
     /// Gives the memory back to the system if there was no hash for `idle`.
     pub fn release(&self, idle: Duration) {
         let mut memory = self.memory();
@@ -138,7 +143,7 @@ mod tests {
             assert_eq!(hasher.memory().free.len(), 1);
         }
         hasher.release(Duration::ZERO);
-        assert!(hasher.memory().free.is_empty());
+        assert!(!hasher.keeps_memory());
         hasher.hash(b"correct horse", &[7; 16]).unwrap();
     }
 

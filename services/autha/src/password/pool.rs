@@ -20,8 +20,10 @@ use zxcvbn::zxcvbn;
 
 use super::Hasher;
 
-/// After so long without a hash their memory goes back to the system; under any load it is kept.
-const IDLE: Duration = Duration::from_secs(1);
+/// After so long without a hash their memory goes back to the system; under load it is kept. To have it again costs a hash a fifth more.
+const IDLE: Duration = Duration::from_millis(50);
+/// How often it is looked whether some was left behind by a hash that took longer.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A password was not worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -134,7 +136,7 @@ fn work(jobs: &Mutex<mpsc::Receiver<(Job, Held)>>, hasher: &Hasher, random: &Ran
 fn next<T>(jobs: &Mutex<mpsc::Receiver<T>>, hasher: &Hasher) -> Result<T, RecvError> {
     let jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
     loop {
-        match jobs.recv_timeout(IDLE) {
+        match jobs.recv_timeout(if hasher.keeps_memory() { IDLE } else { LOOK }) {
             Ok(job) => return Ok(job),
             Err(RecvTimeoutError::Timeout) => hasher.release(IDLE),
             Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
