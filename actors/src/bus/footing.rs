@@ -2,10 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use orrery_schemas::services::Service;
+
 use super::{
     Bus, Handler,
     bridge::{Bridge, BridgeSpec, Turn},
     consumer::{Consumer, Source},
+    relay::{Relay, Wake},
 };
 use crate::{clock::Clock, random::Random, store::Pool, supervise::Supervisor};
 
@@ -35,6 +38,24 @@ impl Footing {
                 footing: footing.clone(),
                 handler: Arc::clone(&handler),
                 source: source.clone(),
+                pulse,
+                shutdown: signal.clone(),
+            }
+            .run()
+        });
+    }
+
+    /// Starts the relay of a service's rows, which are kept for `keep` once they are sent; `wake` rings it.
+    pub fn relay(&self, supervisor: &Supervisor, producer: Service, keep: Duration, wake: Wake) {
+        let (footing, signal) = (self.clone(), supervisor.shutdown_signal());
+        supervisor.start(format!("{producer}.relay"), move |pulse| {
+            Relay {
+                bus: footing.bus.clone(),
+                pool: footing.pool.clone(),
+                producer,
+                keep,
+                random: footing.random.clone(),
+                wake: wake.clone(),
                 pulse,
                 shutdown: signal.clone(),
             }

@@ -126,7 +126,12 @@ impl Child {
         let mut fate = lock(&self.fate);
         if let Some(life) = fate.life.take() {
             let depth = self.pulse.depth();
-            watchdog::tell_stalled(&self.name, stalled, depth);
+            error!(
+                child = self.name,
+                stalled_ms = stalled.as_millis(),
+                depth,
+                "no progress with work at hand, is cancelled"
+            );
             fate.cancelled = Some(format!("no progress for {} s with {depth} at hand", stalled.as_secs()));
             life.abort();
         }

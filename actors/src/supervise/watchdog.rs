@@ -3,8 +3,6 @@
 
 use std::{io::Write, sync::Weak, thread, time::Duration};
 
-use tracing::error;
-
 use super::{child::Children, polls};
 
 /// How often it looks.
@@ -37,14 +35,4 @@ fn end(name: &str, since: Duration) -> ! {
     );
     let _unseen = std::io::stderr().write_all(line.as_bytes()).is_err();
     std::process::exit(BLOCKED)
-}
-
-/// Told where it is acted upon.
-pub(super) fn tell_stalled(name: &str, since: Duration, depth: u64) {
-    error!(
-        child = name,
-        stalled_ms = since.as_millis(),
-        depth,
-        "no progress with work at hand, is cancelled"
-    );
 }

@@ -5,11 +5,7 @@ use std::{sync::Arc, time::Duration};
 use actix_rt::Arbiter;
 use actix_web::dev::Server;
 use orrery_actors::{
-    bus::{
-        Footing, Handler,
-        consumer::Source,
-        relay::{Relay, Wake},
-    },
+    bus::{Footing, Handler, consumer::Source, relay::Wake},
     config::{keys::KeyRing, storage::UploadedEvents},
     objects::Objects,
     seal::SealError,
@@ -101,7 +97,7 @@ impl Autha {
         health: Health,
     ) -> Result<Self, StartError> {
         let Parts { config, keys, objects, footing, main, .. } = parts;
-        let Footing { bus, pool, clock, random } = footing.clone();
+        let Footing { pool, clock, random, .. } = footing.clone();
         let vault = Arc::new(Vault::new(&parts.master, &parts.mail)?);
         let wake = Wake::default();
         let outbox = Outbox::new(Service::Autha, parts.event_lifetime, clock.clone(), random.clone());
@@ -119,23 +115,7 @@ impl Autha {
         };
         let accounts = supervisor.start_actor("autha.accounts", arbiter, move || actor.clone());
 
-        supervisor.start("autha.relay", {
-            let (pool, random, wake) = (pool.clone(), random.clone(), wake.clone());
-            let (keep, signal) = (parts.keep_sent, supervisor.shutdown_signal());
-            move |pulse| {
-                Relay {
-                    bus: bus.clone(),
-                    pool: pool.clone(),
-                    producer: Service::Autha,
-                    keep,
-                    random: random.clone(),
-                    wake: wake.clone(),
-                    pulse,
-                    shutdown: signal.clone(),
-                }
-                .run()
-            }
-        });
+        footing.relay(supervisor, Service::Autha, parts.keep_sent, wake.clone());
         let pictures = pictures_handler(&config, parts.event_lifetime, &footing, wake);
         footing.consume(supervisor, pictures, Source::Main);
         supervisor.start("autha.keeper", {

@@ -3,11 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use orrery_actors::{
-    bus::{
-        Footing, Handler,
-        consumer::Source,
-        relay::{Relay, Wake},
-    },
+    bus::{Footing, Handler, consumer::Source, relay::Wake},
     objects::Objects,
     store::outbox::Outbox,
     supervise::Supervisor,
@@ -47,19 +43,6 @@ pub fn start(parts: &Parts, supervisor: &Supervisor) {
     }
     let wake = Wake::default();
     let handler = handler(parts, supervisor, wake.clone());
-    let (footing, keep, signal) = (parts.footing.clone(), parts.keep_sent, supervisor.shutdown_signal());
-    supervisor.start("spinoza.relay", move |pulse| {
-        Relay {
-            bus: footing.bus.clone(),
-            pool: footing.pool.clone(),
-            producer: Service::Spinoza,
-            keep,
-            random: footing.random.clone(),
-            wake: wake.clone(),
-            pulse,
-            shutdown: signal.clone(),
-        }
-        .run()
-    });
+    parts.footing.relay(supervisor, Service::Spinoza, parts.keep_sent, wake);
     parts.footing.consume(supervisor, handler, Source::Main);
 }
