@@ -1,6 +1,7 @@
 //! A database per test, and the questions that tests ask it directly, past the proxy.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use diesel::QueryableByName;
@@ -10,6 +11,7 @@ use reqwest::Url;
 use serde_json::Value;
 use tokio::sync::Mutex;
 
+use crate::deadline::eventually;
 use crate::{environment, fresh, teardown};
 
 /// A database of the test's own; dropping it drops the database, whoever is still connected.
@@ -74,6 +76,19 @@ impl Database {
     /// Its name does not resolve.
     pub async fn address(&self) -> Result<SocketAddr> {
         environment::address(&self.url, 5432).await
+    }
+
+    /// Waits until `handler` is done with exactly `count` messages.
+    ///
+    /// # Errors
+    /// It is not within `deadline`.
+    pub async fn wait_done(&self, handler: &str, count: i64, deadline: Duration) -> Result<()> {
+        let sql =
+            format!("SELECT count(*) FROM bus.inbox WHERE handler = '{handler}' AND done_at IS NOT NULL");
+        eventually(deadline, "the messages are done", async || {
+            (self.count(&sql).await.ok()? == count).then_some(())
+        })
+        .await
     }
 
     /// The URL that leads to it through a proxy, which has to understand what passes: without TLS.

@@ -13,6 +13,7 @@
 //! | `broker`, `database` | a virtual host and a database per test, and what tests ask them |
 //! | `rabbitmq`, `postgres` | a broker and a database server of a test's own, to be killed |
 //! | `client`, `person` | a client of the public HTTP API, and the people who sign up by it |
+//! | `partner` | a third party at the broker |
 //! | `pictures` | good and bad pictures, made by code |
 //! | `secrets` | what must never stand in a log, and the search for it |
 //! | `deadline` | waiting on conditions, never on a bare sleep |
@@ -31,6 +32,7 @@ pub mod dice;
 pub mod environment;
 pub mod fresh;
 pub mod mail;
+pub mod partner;
 pub mod person;
 pub mod pictures;
 pub mod ports;
@@ -51,6 +53,7 @@ pub use database::Database;
 pub use deadline::eventually;
 pub use dice::Dice;
 pub use mail::Mail;
+pub use partner::Partner;
 pub use person::Person;
 pub use postgres::Postgres;
 pub use proxy::Proxy;

@@ -3,65 +3,39 @@
 use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
-use orrery_tests::{Person, World, fresh};
+use orrery_tests::{Partner, Person, World};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 const SOON: Duration = Duration::from_secs(40);
 const CREATED: &str = "com.gravitalia.account.created.v1";
 
-/// A partner of one test.
-struct Partner {
-    name: String,
-    password: String,
+/// Runs the client as this partner.
+async fn peer(partner: &Partner, world: &World, what: &str, request: Value) -> Result<Value> {
+    let address = world.broker().address().await?;
+    let request = json!({
+        "host": address.ip(), "port": address.port(), "vhost": world.broker().vhost(),
+        "user": partner.user(), "password": partner.password, what: request,
+    });
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let client = tests.join("../.run/amqp10");
+    if !client.join("node_modules/rhea").exists() {
+        bail!("the AMQP 1.0 client is not installed: run tests/amqp10/install, as ./dev test does")
+    }
+    let mut command = Command::new("node");
+    command.arg(tests.join("amqp10/peer.mjs")).arg(client).arg(request.to_string());
+    let run = command.stdin(Stdio::null()).kill_on_drop(true).output();
+    let output = tokio::time::timeout(SOON, run).await.context("the AMQP 1.0 client hangs")??;
+    serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("the AMQP 1.0 client says {}", String::from_utf8_lossy(&output.stderr)))
 }
 
-impl Partner {
-    fn new() -> Self {
-        let id = fresh::uuid().simple().to_string();
-        Self { name: format!("test-{}", id.get(..20).unwrap_or(&id)), password: id }
-    }
+async fn send(partner: &Partner, world: &World, address: &str, messages: Value) -> Result<Value> {
+    peer(partner, world, "send", json!({"address": address, "messages": messages})).await
+}
 
-    async fn world(&self, more: &str) -> Result<World> {
-        let setting = format!("[{{name=\"{}\",password=\"{}\",{more}}}]", self.name, self.password);
-        let world = World::builder().env("ORRERY_BROKER__PARTNERS", &setting).start().await?;
-        world.secret(&self.password);
-        Ok(world)
-    }
-
-    fn queue(&self) -> String {
-        format!("partner.{}", self.name)
-    }
-
-    /// Runs the client as this partner.
-    async fn peer(&self, world: &World, what: &str, request: Value) -> Result<Value> {
-        let user = format!("partner-{}", self.name);
-        world.broker().url_as(&user, &self.password)?;
-        let address = world.broker().address().await?;
-        let request = json!({
-            "host": address.ip(), "port": address.port(), "vhost": world.broker().vhost(),
-            "user": user, "password": self.password, what: request,
-        });
-        let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let client = tests.join("../.run/amqp10");
-        if !client.join("node_modules/rhea").exists() {
-            bail!("the AMQP 1.0 client is not installed: run tests/amqp10/install, as ./dev test does")
-        }
-        let mut command = Command::new("node");
-        command.arg(tests.join("amqp10/peer.mjs")).arg(client).arg(request.to_string());
-        let run = command.stdin(Stdio::null()).kill_on_drop(true).output();
-        let output = tokio::time::timeout(SOON, run).await.context("the AMQP 1.0 client hangs")??;
-        serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("the AMQP 1.0 client says {}", String::from_utf8_lossy(&output.stderr)))
-    }
-
-    async fn send(&self, world: &World, address: &str, messages: Value) -> Result<Value> {
-        self.peer(world, "send", json!({"address": address, "messages": messages})).await
-    }
-
-    async fn receive(&self, world: &World, address: &str) -> Result<Value> {
-        self.peer(world, "receive", json!({"address": address, "count": 1})).await
-    }
+async fn receive(partner: &Partner, world: &World, address: &str) -> Result<Value> {
+    peer(partner, world, "receive", json!({"address": address, "count": 1})).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -95,11 +69,11 @@ async fn what_an_amqp_1_0_client_sends_is_read_as_an_event() -> Result<()> {
         {"content_type": "application/cloudevents+json", "data": event.to_string()},
         {"content_type": "application/json", "application_properties": attributes("_"), "value": data},
     ]);
-    let sent = acme.send(&world, &address, messages).await?;
+    let sent = send(&acme, &world, &address, messages).await?;
     ensure!(sent == json!({"outcomes": ["accepted", "accepted", "accepted", "accepted"]}), "{sent}");
-    world.broker().wait_depth(&acme.queue(), SOON, |depth| depth.ready == 4).await?;
+    world.broker().wait_depth(acme.queue().as_str(), SOON, |depth| depth.ready == 4).await?;
     for _ in 0..3 {
-        let message = world.broker().get_one(&acme.queue()).await?.context("no message")?;
+        let message = world.broker().get_one(acme.queue().as_str()).await?.context("no message")?;
         ensure!(message.routing_key == "com.acme.order", "{}", message.routing_key);
         ensure!(message.properties.delivery_mode() == &Some(2), "it is not persistent");
         let decoded = cloudevents_amqp::decode(&message.properties, &message.body)?;
@@ -107,7 +81,7 @@ async fn what_an_amqp_1_0_client_sends_is_read_as_an_event() -> Result<()> {
         ensure!(read == event, "{read}");
     }
     // Data in an amqp-value section is AMQP's own encoding: it is refused, not taken for JSON.
-    let message = world.broker().get_one(&acme.queue()).await?.context("no message")?;
+    let message = world.broker().get_one(acme.queue().as_str()).await?.context("no message")?;
     ensure!(cloudevents_amqp::decode(&message.properties, &message.body).is_err());
     Ok(())
 }
@@ -118,7 +92,7 @@ async fn an_event_of_ours_is_read_by_an_amqp_1_0_client() -> Result<()> {
     let world = acme.world(&format!("amqp10=true,receives=[\"{CREATED}\"]")).await?;
     let _front = world.spawn(&["gateway", "autha"]).await?;
     world.client()?.sign_up(&Person::new()).await?.expect(201)?;
-    let told = acme.receive(&world, &format!("/amq/queue/{}", acme.queue())).await?;
+    let told = receive(&acme, &world, &format!("/amq/queue/{}", acme.queue())).await?;
     let message = &told["messages"][0];
     ensure!(message["content_type"] == "application/json", "{told}");
     let attributes = &message["application_properties"];
@@ -133,7 +107,7 @@ async fn an_event_of_ours_is_read_by_an_amqp_1_0_client() -> Result<()> {
     let data: Value = serde_json::from_str(message["data"].as_str().context("no data section")?)?;
     ensure!(data["account"] == attributes["cloudEvents_subject"], "{told}");
     // It was accepted, and so is gone.
-    world.broker().wait_empty(&acme.queue(), SOON).await
+    world.broker().wait_empty(acme.queue().as_str(), SOON).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -150,13 +124,13 @@ async fn by_amqp_1_0_a_partner_can_do_no_more_than_by_0_9_1() -> Result<()> {
         "/queue/mine".to_owned(),
         "/topic/com.acme.order".to_owned(),
     ] {
-        let told = acme.send(&world, &address, message.clone()).await?;
+        let told = send(&acme, &world, &address, message.clone()).await?;
         ensure!(told.to_string().contains("ACCESS_REFUSED"), "sending to {address}: {told}");
     }
     for address in
         ["/amq/queue/maily.email", "/amq/queue/spinoza.images.dead", "/exchange/events/#", "/queue/mine"]
     {
-        let told = acme.receive(&world, address).await?;
+        let told = receive(&acme, &world, address).await?;
         ensure!(told.to_string().contains("ACCESS_REFUSED"), "receiving from {address}: {told}");
     }
     Ok(())

@@ -17,15 +17,6 @@ async fn put(world: &World, queue: &str, message: &Message) -> Result<()> {
     Ok(())
 }
 
-async fn wait_done(world: &World, handler: &str, count: i64) -> Result<()> {
-    eventually(SOON, "the messages are done", async || {
-        let sql =
-            format!("SELECT count(*) FROM bus.inbox WHERE handler = '{handler}' AND done_at IS NOT NULL");
-        (world.database().count(&sql).await.ok()? == count).then_some(())
-    })
-    .await
-}
-
 async fn queues_are_empty(world: &World, handler: &str) -> Result<()> {
     for queue in [handler.to_owned(), format!("{handler}.retry.2000"), format!("{handler}.retry.1000")] {
         world.broker().wait_empty(&queue, SOON).await?;
@@ -42,7 +33,7 @@ async fn a_command_delivered_twice_sends_one_mail() -> Result<()> {
     put(&world, "maily.email", &message).await?;
     let _maily = world.spawn(&["maily"]).await?;
     world.smtp().wait_for(1, SOON).await?;
-    wait_done(&world, "maily.email", 1).await?;
+    world.database().wait_done("maily.email", 1, SOON).await?;
     put(&world, "maily.email", &message).await?;
     queues_are_empty(&world, "maily.email").await?;
     ensure!(world.smtp().attempts() == 1, "{} mails were begun", world.smtp().attempts());
@@ -63,7 +54,7 @@ async fn a_command_delivered_while_the_first_is_at_work_sends_one_mail() -> Resu
     let _maily = world.spawn(&["maily"]).await?;
     let _other = world.spawn(&["maily"]).await?;
     world.smtp().wait_for(1, SOON).await?;
-    wait_done(&world, "maily.email", 1).await?;
+    world.database().wait_done("maily.email", 1, SOON).await?;
     queues_are_empty(&world, "maily.email").await?;
     ensure!(world.smtp().attempts() == 1, "{} mails were begun", world.smtp().attempts());
     Ok(())
@@ -82,7 +73,7 @@ async fn an_upload_told_twice_changes_the_profile_once() -> Result<()> {
     let _spinoza = world.spawn(&["spinoza"]).await?;
     client.wait_upload(taken.location()?, SOON).await?;
     queues_are_empty(&world, "spinoza.images").await?;
-    wait_done(&world, "autha.pictures", 1).await?;
+    world.database().wait_done("autha.pictures", 1, SOON).await?;
     let version = world.database().text("SELECT version::text FROM autha.accounts").await?;
     // One for the sign-up, one for the upload, one for its result.
     ensure!(version.as_deref() == Some("3"), "version {version:?}");
@@ -104,7 +95,7 @@ async fn a_second_upload_that_overtakes_the_first_stays() -> Result<()> {
     ensure!(done["status"] == "done", "{done}");
     // The first one's result comes after the second's.
     put(&world, "spinoza.images", &first_message).await?;
-    wait_done(&world, "autha.pictures", 2).await?;
+    world.database().wait_done("autha.pictures", 2, SOON).await?;
     let late = client.upload_status(first.location()?).await?.expect(200)?;
     ensure!(late.body["status"] == "replaced", "{}", late.body);
     let me = client.me().await?.expect(200)?;
