@@ -113,21 +113,26 @@ impl Archiver {
             id: self.footing.random.uuid_v7(&self.footing.clock),
             handler: handler.to_owned(),
             letter,
-            source: event.as_ref().map(|event| event.source().to_string()),
-            event_id: event.as_ref().map(|event| event.id().to_owned()),
-            ty: event.as_ref().map(|event| event.ty().to_owned()),
-            reason,
+            source: event.as_ref().map(|event| keepable(&event.source().to_string())),
+            event_id: event.as_ref().map(|event| keepable(event.id())),
+            ty: event.as_ref().map(|event| keepable(event.ty())),
+            reason: keepable(&reason),
             causes,
             attempts: i32::try_from(attempt).unwrap_or(i32::MAX),
             trace_id: event.as_ref().and_then(trace_of).map(|trace| trace.trace_id()),
             failed_at,
-            content_type: properties.content_type().as_ref().map(ToString::to_string),
+            content_type: properties.content_type().as_ref().map(|ty| keepable(ty.as_str())),
             headers: headers(properties),
             body: raw.data.clone(),
         };
         let mut connection = self.footing.pool.get().await?;
         Ok(dead_letters::insert(&mut connection, letter).await?)
     }
+}
+
+/// PostgreSQL's texts have no NUL; the message itself is kept as it came.
+fn keepable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }
 
 fn unanswered(properties: &BasicProperties) -> String {

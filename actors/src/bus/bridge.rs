@@ -168,12 +168,16 @@ impl Bridge {
         }
         let turn = AssertUnwindSafe(|| (self.turn)(&raw.properties, &raw.data));
         // A message that makes it panic would come again and again.
-        let turned = std::panic::catch_unwind(turn).unwrap_or_else(|_| Turned {
+        let mut turned = std::panic::catch_unwind(turn).unwrap_or_else(|_| Turned {
             failure: Some(Failure::new("the bridge panicked")),
             ..Turned::default()
         });
         let mut moved = Moved { skipped: turned.skipped, failure: turned.failure, ..Moved::default() };
-        for event in &turned.events {
+        let renewed = envelope::text(&raw.properties, envelope::EXPIRY);
+        for event in &mut turned.events {
+            if let Some(expiry) = &renewed {
+                event.set_extension("expirytime", expiry.as_str());
+            }
             match encode(&self.footing.bus, event) {
                 Ok(message) => moved.messages.push(message),
                 Err(failure) => moved.failure = Some(failure),

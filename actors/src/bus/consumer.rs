@@ -136,7 +136,13 @@ impl Consumer {
             tokio::select! {
                 delivery = subscription.consumer.next() => {
                     let delivery = subscription.delivered(delivery)?;
-                    work.start(lane, delivery, &self.pulse);
+                    if let Some((tag, next)) = work.start(lane, delivery, &self.pulse)
+                        && let Some(failure) = subscription.finish(&mut work, tag, next).await?
+                    {
+                        break Ended::Waiting(failure);
+                    }
+                    // The stream is not tokio's: while it has deliveries at hand, nothing else would make this task let others run.
+                    tokio::task::consume_budget().await;
                 }
                 Some((tag, next)) = work.next() => {
                     if let Some(failure) = subscription.finish(&mut work, tag, next).await? {
@@ -262,11 +268,24 @@ impl Subscription {
 }
 
 impl AtWork {
-    fn start(&mut self, lane: &Arc<Lane>, delivery: InFlight, pulse: &Pulse) {
-        let delivery = Arc::new(delivery);
+    /// Begins a delivery. What has nothing to wait for is finished at once and never becomes a task: without an inbox, to hand every message to
+    /// another thread and back would cost more than its work. With an inbox it is a task from its claim on.
+    fn start(
+        &mut self,
+        lane: &Arc<Lane>,
+        delivery: InFlight,
+        pulse: &Pulse,
+    ) -> Option<(u64, Result<Next, BusError>)> {
+        let (delivery, held) = (Arc::new(delivery), pulse.take());
         let (lane, at_work) = (Arc::clone(lane), Arc::clone(&delivery));
-        let handle = self.tasks.spawn(pulse.seen(async move { lane.work(&at_work).await }));
-        self.deliveries.insert(handle.id(), (delivery, pulse.take()));
+        let mut work = Box::pin(async move { lane.work(&at_work).await });
+        if let Some(next) = work.as_mut().now_or_never() {
+            held.done();
+            return Some((delivery.tag(), next));
+        }
+        let handle = self.tasks.spawn(pulse.seen(work));
+        self.deliveries.insert(handle.id(), (delivery, held));
+        None
     }
 
     fn is_empty(&self) -> bool {

@@ -23,6 +23,8 @@ pub const HANDLER: &str = "handler";
 pub const LETTER: &str = "letter";
 /// When a redriven event in structured mode expires, in place of what its body says.
 pub const EXPIRY: &str = "cloudEvents:expirytime";
+/// Where RabbitMQ 3 keeps what an AMQP 1.0 sender said of its message: the one header of the broker's that is the sender's.
+pub const AMQP10: &str = "x-amqp-1.0-app-properties";
 /// All of these: what a message does not have when it is tried anew.
 pub const OURS: &[&str] = &[ATTEMPT, REASON, CAUSES, FAILED_AT, HANDLER, LETTER];
 
@@ -61,7 +63,7 @@ pub fn text(properties: &BasicProperties, name: &str) -> Option<String> {
 pub fn onward(properties: &BasicProperties, attempt: i64) -> BasicProperties {
     let mut headers = FieldTable::default();
     for (name, value) in properties.headers().iter().flat_map(|headers| headers.inner()) {
-        if !name.as_str().starts_with("x-") {
+        if !name.as_str().starts_with("x-") || name.as_str() == AMQP10 {
             headers.insert(name.clone(), value.clone());
         }
     }

@@ -4,13 +4,26 @@
 use lapin::types::{AMQPValue, ByteArray, FieldArray, FieldTable, LongString};
 use serde_json::{Map, Value, json};
 
-/// A value as JSON; `None` for what has no meaning in a header of ours or of CloudEvents: decimals and void.
+/// How deep tables and arrays may lie in each other; serde reads JSON to a depth of 128, and each level here is two there.
+const MAX_DEPTH: usize = 8;
+
+/// A value as JSON that PostgreSQL keeps; `None` for what has no meaning in a header of ours or of CloudEvents: decimals, void, what is no number,
+/// what lies too deep.
 pub fn to_json(value: &AMQPValue) -> Option<Value> {
+    to_depth(value, MAX_DEPTH)
+}
+
+fn to_depth(value: &AMQPValue, depth: usize) -> Option<Value> {
+    let deeper = depth.checked_sub(1);
     Some(match value {
+        // PostgreSQL's JSON has no NUL.
         AMQPValue::LongString(text) => match std::str::from_utf8(text.as_bytes()) {
-            Ok(text) => text.into(),
-            Err(_) => json!({ "text": hex::encode(text.as_bytes()) }),
+            Ok(text) if !text.contains('\0') => text.into(),
+            _ => json!({ "text": hex::encode(text.as_bytes()) }),
         },
+        AMQPValue::ShortString(text) if text.as_str().contains('\0') => {
+            json!({ "text": hex::encode(text.as_str()) })
+        }
         AMQPValue::ShortString(text) => text.as_str().into(),
         AMQPValue::Boolean(flag) => (*flag).into(),
         AMQPValue::ShortShortInt(n) => (*n).into(),
@@ -20,22 +33,30 @@ pub fn to_json(value: &AMQPValue) -> Option<Value> {
         AMQPValue::LongInt(n) => (*n).into(),
         AMQPValue::LongUInt(n) => (*n).into(),
         AMQPValue::LongLongInt(n) => (*n).into(),
-        AMQPValue::Float(x) => json!({ "double": f64::from(*x) }),
-        AMQPValue::Double(x) => json!({ "double": x }),
+        AMQPValue::Float(x) if x.is_finite() => json!({ "double": f64::from(*x) }),
+        AMQPValue::Double(x) if x.is_finite() => json!({ "double": x }),
         AMQPValue::Timestamp(seconds) => json!({ "timestamp": seconds }),
         AMQPValue::ByteArray(bytes) => json!({ "bytes": hex::encode(bytes.as_slice()) }),
         AMQPValue::FieldArray(values) => {
-            json!({ "array": values.as_slice().iter().filter_map(to_json).collect::<Vec<_>>() })
+            let deeper = deeper?;
+            let values = values.as_slice().iter().filter_map(|value| to_depth(value, deeper));
+            json!({ "array": values.collect::<Vec<_>>() })
         }
-        AMQPValue::FieldTable(fields) => json!({ "table": table_to_json(fields) }),
-        AMQPValue::DecimalValue(_) | AMQPValue::Void => return None,
+        AMQPValue::FieldTable(fields) => json!({ "table": table_to_depth(fields, deeper?) }),
+        AMQPValue::Float(_) | AMQPValue::Double(_) | AMQPValue::DecimalValue(_) | AMQPValue::Void => {
+            return None;
+        }
     })
 }
 
 /// Headers as a JSON object.
 pub fn table_to_json(headers: &FieldTable) -> Map<String, Value> {
-    let headers = headers.inner().iter();
-    headers.filter_map(|(name, value)| Some((name.to_string(), to_json(value)?))).collect()
+    table_to_depth(headers, MAX_DEPTH)
+}
+
+fn table_to_depth(headers: &FieldTable, depth: usize) -> Map<String, Value> {
+    let headers = headers.inner().iter().filter(|(name, _)| !name.as_str().contains('\0'));
+    headers.filter_map(|(name, value)| Some((name.to_string(), to_depth(value, depth)?))).collect()
 }
 
 /// The value that [`to_json`] wrote, whole numbers as 64 bits; `None` for anything else.
@@ -81,6 +102,7 @@ mod tests {
         let values = [
             AMQPValue::LongString("text".into()),
             AMQPValue::LongString(LongString::from(vec![0xff, 0xfe])),
+            AMQPValue::LongString("a\0b".into()),
             AMQPValue::Boolean(false),
             AMQPValue::LongLongInt(-7),
             AMQPValue::Double(1.5),
@@ -90,9 +112,33 @@ mod tests {
             AMQPValue::FieldTable(table),
         ];
         for value in values {
-            assert_eq!(from_json(&to_json(&value).unwrap()), Some(value));
+            // As it is kept.
+            let kept = serde_json::to_string(&to_json(&value).unwrap()).unwrap();
+            assert!(!kept.contains("\\u0000"), "{kept}");
+            assert_eq!(from_json(&serde_json::from_str(&kept).unwrap()), Some(value));
         }
         assert_eq!(from_json(&to_json(&AMQPValue::LongUInt(9)).unwrap()), Some(AMQPValue::LongLongInt(9)));
+    }
+
+    #[test]
+    fn what_could_not_be_kept_is_left_out() {
+        let nested = |depth: usize| {
+            (0..depth).fold(AMQPValue::Boolean(true), |inner, _| {
+                AMQPValue::FieldArray(FieldArray::from(vec![inner]))
+            })
+        };
+        let kept = |value: &AMQPValue| {
+            let kept = serde_json::to_string(&to_json(value)).unwrap();
+            serde_json::from_str::<Value>(&kept).unwrap()
+        };
+        assert_eq!(from_json(&kept(&nested(MAX_DEPTH))), Some(nested(MAX_DEPTH)));
+        assert_eq!(kept(&nested(100)).to_string().matches("array").count(), MAX_DEPTH);
+        for value in [AMQPValue::Double(f64::NAN), AMQPValue::Float(f32::INFINITY), AMQPValue::Void] {
+            assert_eq!(to_json(&value), None);
+        }
+        let mut names = FieldTable::default();
+        names.insert("a\0".into(), AMQPValue::Boolean(true));
+        assert!(table_to_json(&names).is_empty());
     }
 
     #[test]

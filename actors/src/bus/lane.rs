@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, FixedOffset};
 use cloudevents::{AttributesReader, Event};
 use futures_util::FutureExt;
 use lapin::{BasicProperties, Channel, message::Delivery as Raw};
@@ -250,10 +251,43 @@ impl Lane {
     }
 
     fn is_expired(&self, event: &Event, properties: &BasicProperties) -> bool {
-        let renewed = envelope::text(properties, envelope::EXPIRY);
-        renewed
-            .or_else(|| event.extension("expirytime").map(ToString::to_string))
-            .and_then(|expiry| chrono::DateTime::parse_from_rfc3339(&expiry).ok())
-            .is_some_and(|expiry| expiry < self.clock.now())
+        expiry(event, properties).is_some_and(|expiry| expiry < self.clock.now())
+    }
+}
+
+/// When nobody wants the event any more. The header comes first: a redrive writes it, also beside an event in structured mode, whose body is left as it came.
+fn expiry(event: &Event, properties: &BasicProperties) -> Option<DateTime<FixedOffset>> {
+    let read = |text: String| DateTime::parse_from_rfc3339(&text).ok();
+    let renewed = envelope::text(properties, envelope::EXPIRY).and_then(read);
+    renewed.or_else(|| event.extension("expirytime").map(ToString::to_string).and_then(read))
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::Datelike;
+    use cloudevents::{EventBuilder, EventBuilderV10};
+    use lapin::types::{AMQPValue, FieldTable};
+
+    use super::*;
+
+    #[test]
+    fn a_renewed_expiry_overrules_the_events_own() {
+        let event = EventBuilderV10::new()
+            .id("1")
+            .source("/x")
+            .ty("t")
+            .extension("expirytime", "2001-01-01T00:00:00Z");
+        let event = event.build().unwrap();
+        let year = |header: Option<&str>| {
+            let mut headers = FieldTable::default();
+            if let Some(text) = header {
+                headers.insert(envelope::EXPIRY.into(), AMQPValue::LongString(text.into()));
+            }
+            let properties = BasicProperties::default().with_headers(headers);
+            expiry(&event, &properties).map(|expiry| expiry.year())
+        };
+        assert_eq!(year(None), Some(2001));
+        assert_eq!(year(Some("2100-01-01T00:00:00Z")), Some(2100));
+        assert_eq!(year(Some("soon")), Some(2001));
     }
 }

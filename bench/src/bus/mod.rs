@@ -89,6 +89,8 @@ pub async fn measure() -> Result<Vec<Figure>> {
     let rate = relay.ours.median()?.min(inbox.ours.median()?) / 10.0;
     progress(&format!("commit to effect at {rate:.0} messages a second"));
     field.clear().await?;
+    // What the rounds before wrote goes to the disk first, not in the midst.
+    field.world.database().execute("CHECKPOINT").await?;
     figures.extend(ours.commit_to_effect(rate).await?);
     field.clear().await?;
     figures.extend(peer::measure(&field, &publish.ours, &consume.ours).await?);

@@ -5,6 +5,7 @@ mod check;
 mod config;
 mod demo;
 mod events;
+mod memory;
 mod migrate;
 mod parts;
 mod quarantine;
@@ -75,6 +76,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    memory::keep_little();
     let arguments = Arguments::parse();
     let outcome = run(arguments);
     match outcome {

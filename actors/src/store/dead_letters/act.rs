@@ -13,7 +13,10 @@ use super::{
     BOOKKEEPING,
     filter::{CHOSEN, Filter, bound},
 };
-use crate::store::{StoreError, outbox::OPERATOR};
+use crate::{
+    bus::envelope::AMQP10,
+    store::{StoreError, outbox::OPERATOR},
+};
 
 #[derive(QueryableByName)]
 struct Gone {
@@ -51,7 +54,7 @@ pub async fn redrive(
             SELECT gen_random_uuid(), $10, coalesce(source, ''), coalesce(type, ''), now(), \
                    now() + make_interval(secs => $11), '', handler, 'null'::jsonb, content_type, \
                    (SELECT coalesce(jsonb_object_agg(key, value), '{{}}') \
-                    FROM jsonb_each(headers) WHERE key NOT LIKE 'x-%' AND key <> ALL($12)), \
+                    FROM jsonb_each(headers) WHERE (key NOT LIKE 'x-%' OR key = '{AMQP10}') AND key <> ALL($12)), \
                    body \
             FROM gone), \
          kept AS (\

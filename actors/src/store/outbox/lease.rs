@@ -28,8 +28,8 @@ const READ_BYTES: usize = 8 * MAX_MESSAGE_BYTES;
 /// How long a lease may take that looks from the start.
 const SWEEP_LIMIT: &str = "SET LOCAL statement_timeout = '60s'";
 
-/// Leases and marks are not awaited on the disk (`synchronous_commit` in PostgreSQL's manual): when the server crashes, the last half second of them
-/// is forgotten, and what they told of is published once more, for inboxes to tell.
+/// Leases and marks are not awaited on the disk (`synchronous_commit` in PostgreSQL's manual): when the server crashes, what it wrote in the last three
+/// `wal_writer_delay` (0.6 s) of them is forgotten, and what they told of is published once more, for inboxes to tell.
 const SOON: &str = "set_config('synchronous_commit', 'off', true)";
 
 const COLUMNS: &str = "outbox.seq, id, source, type, subject, version, traceparent, time, expires_at, exchange, routing_key, attempts, \

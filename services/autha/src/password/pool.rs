@@ -3,6 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{self, RecvError, RecvTimeoutError},
     },
     thread,
@@ -22,8 +23,6 @@ use super::Hasher;
 
 /// After so long without a hash their memory goes back to the system; under load it is kept. To have it again costs a hash a fifth more.
 const IDLE: Duration = Duration::from_millis(50);
-/// How often it is looked whether some was left behind by a hash that took longer.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// A password was not worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -78,7 +77,7 @@ impl PasswordPool {
         let hasher = Hasher::new();
         let decoy = hasher.hash(&random.bytes::<16>(), &random.bytes()).map_err(std::io::Error::other)?;
         let (queue, jobs) = mpsc::sync_channel(capacity);
-        let jobs = Arc::new(Mutex::new(jobs));
+        let jobs = Arc::new(Jobs { queue: Mutex::new(jobs), at_work: AtomicUsize::new(0) });
         for n in 0..workers {
             let (jobs, random, hasher) = (Arc::clone(&jobs), random.clone(), hasher.clone());
             let threads = threads.clone();
@@ -122,25 +121,42 @@ impl PasswordPool {
     }
 }
 
-fn work(jobs: &Mutex<mpsc::Receiver<(Job, Held)>>, hasher: &Hasher, random: &Random, threads: &Threads) {
+/// What the threads take their jobs from.
+struct Jobs<T> {
+    queue: Mutex<mpsc::Receiver<T>>,
+    /// Jobs that were taken and are not finished.
+    at_work: AtomicUsize,
+}
+
+fn work(jobs: &Jobs<(Job, Held)>, hasher: &Hasher, random: &Random, threads: &Threads) {
     loop {
-        let Ok((job, held)) = next(jobs, hasher) else { return };
+        let Ok((job, held)) = jobs.next(hasher) else { return };
         // A panic costs one password; the thread goes on.
-        if threads.run(|| answer(hasher, job, random)).is_some() {
+        let answered = threads.run(|| answer(hasher, job, random)).is_some();
+        jobs.at_work.fetch_sub(1, Ordering::Relaxed);
+        if answered {
             held.done();
         }
     }
 }
 
-/// The next job. One thread waits for it, the others wait for that one.
-fn next<T>(jobs: &Mutex<mpsc::Receiver<T>>, hasher: &Hasher) -> Result<T, RecvError> {
-    let jobs = jobs.lock().unwrap_or_else(PoisonError::into_inner);
-    loop {
-        match jobs.recv_timeout(if hasher.keeps_memory() { IDLE } else { LOOK }) {
-            Ok(job) => return Ok(job),
-            Err(RecvTimeoutError::Timeout) => hasher.release(IDLE),
-            Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
-        }
+impl<T> Jobs<T> {
+    /// The next one. One thread waits for it, and for the time to give memory back; the others wait for that one.
+    fn next(&self, hasher: &Hasher) -> Result<T, RecvError> {
+        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        let job = loop {
+            // Where nobody hashes and nothing is kept, nothing will be until the next job.
+            if self.at_work.load(Ordering::Relaxed) == 0 && !hasher.keeps_memory() {
+                break queue.recv()?;
+            }
+            match queue.recv_timeout(IDLE) {
+                Ok(job) => break job,
+                Err(RecvTimeoutError::Timeout) => hasher.release(IDLE),
+                Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
+            }
+        };
+        self.at_work.fetch_add(1, Ordering::Relaxed);
+        Ok(job)
     }
 }
 
