@@ -138,6 +138,8 @@ impl<'a> Bytes<'a> {
             0x83 => timestamp(i64::from_be_bytes(self.array()?)),
             0xa1 | 0xa3 => self.short()?.into_text(),
             0xb1 | 0xb3 => self.long()?.into_text(),
+            0xa0 => AMQPValue::ByteArray(ByteArray::from(self.short()?.0)),
+            0xb0 => AMQPValue::ByteArray(ByteArray::from(self.long()?.0)),
             _ => {
                 self.skip(code)?;
                 AMQPValue::FieldArray(FieldArray::default())

@@ -3,6 +3,7 @@
 
 use std::str;
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use chrono::DateTime;
 use lapin::types::AMQPValue;
 
@@ -10,6 +11,21 @@ use crate::{
     draft::Given,
     error::{Invalid, Problem},
 };
+
+/// The attributes of CloudEvents itself and of its documented extensions that are texts, and thus never Binary.
+const TEXTS: [&str; 11] = [
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "subject",
+    "time",
+    "dataschema",
+    "datacontenttype",
+    "expirytime",
+    "traceparent",
+    "tracestate",
+];
 
 /// What stands before the separator, in any case.
 const PREFIX: &str = "cloudEvents";
@@ -28,7 +44,8 @@ pub(crate) fn attribute_name(header: &str) -> Option<&str> {
 
 /// Reads a header's value; `None` is AMQP's null, which stands for an attribute that is not there.
 ///
-/// Integers of every width are accepted here, their range is checked with the event; byte arrays count as UTF-8 text.
+/// Integers of every width are accepted here, their range is checked with the event. A byte array is CloudEvents' Binary, whose text is base64
+/// (section 3.1); where only a text can stand it is one, as some clients write all of theirs.
 pub(crate) fn read(name: &str, value: &AMQPValue) -> Result<Option<Given>, Invalid> {
     let given = match value {
         AMQPValue::Void => return Ok(None),
@@ -42,7 +59,8 @@ pub(crate) fn read(name: &str, value: &AMQPValue) -> Result<Option<Given>, Inval
         AMQPValue::LongLongInt(value) => Given::Integer(*value),
         AMQPValue::ShortString(value) => Given::Text(value.as_str().to_owned()),
         AMQPValue::LongString(value) => utf8(name, value.as_bytes())?,
-        AMQPValue::ByteArray(value) => utf8(name, value.as_slice())?,
+        AMQPValue::ByteArray(value) if TEXTS.contains(&name) => utf8(name, value.as_slice())?,
+        AMQPValue::ByteArray(value) => Given::Text(STANDARD.encode(value.as_slice())),
         // Whole seconds since 1970 (AMQP 0.9.1, section 4.2.5.4).
         AMQPValue::Timestamp(seconds) => i64::try_from(*seconds)
             .ok()
@@ -112,14 +130,22 @@ mod tests {
         let text = Ok(Some(Given::Text("é🦀".to_owned())));
         assert_eq!(read("x", &AMQPValue::ShortString("é🦀".into())), text);
         assert_eq!(read("x", &AMQPValue::LongString("é🦀".into())), text);
-        assert_eq!(read("x", &AMQPValue::ByteArray(ByteArray::from("é🦀".as_bytes()))), text);
+        assert_eq!(read("subject", &AMQPValue::ByteArray(ByteArray::from("é🦀".as_bytes()))), text);
     }
 
     #[test]
     fn text_that_is_not_utf8_is_refused() {
         let refused = Err(Invalid::attribute("x", Problem::Utf8));
         assert_eq!(read("x", &AMQPValue::LongString(vec![0xff].into())), refused);
-        assert_eq!(read("x", &AMQPValue::ByteArray(vec![0xc3].into())), refused);
+        let refused = Err(Invalid::attribute("id", Problem::Utf8));
+        assert_eq!(read("id", &AMQPValue::ByteArray(vec![0xc3].into())), refused);
+    }
+
+    #[test]
+    fn bytes_of_an_extension_are_base64() {
+        let read = |bytes: &[u8]| read("x", &AMQPValue::ByteArray(ByteArray::from(bytes)));
+        assert_eq!(read(&[0xff, 0xfe]), Ok(Some(Given::Text("//4=".to_owned()))));
+        assert_eq!(read(b"text"), Ok(Some(Given::Text("dGV4dA==".to_owned()))));
     }
 
     #[test]
