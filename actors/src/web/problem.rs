@@ -2,12 +2,14 @@
 
 use actix_web::{
     HttpResponse, ResponseError,
+    body::BoxBody,
+    dev::ServiceResponse,
     http::{
         StatusCode,
         header::{self, HeaderValue},
     },
 };
-use orrery_schemas::problems::Code;
+use orrery_schemas::{problems::Code, trace::TraceParent};
 use serde::Serialize;
 
 /// One faulty field.
@@ -28,6 +30,7 @@ pub struct Problem {
     detail: String,
     retry_after_seconds: Option<u32>,
     errors: Vec<FieldError>,
+    trace: Option<TraceParent>,
 }
 
 #[derive(Serialize)]
@@ -37,6 +40,8 @@ struct Document<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
     #[serde(skip_serializing_if = "<[FieldError]>::is_empty")]
     errors: &'a [FieldError],
 }
@@ -45,7 +50,7 @@ impl Problem {
     /// A problem of the catalogue; `detail` says what is wrong here and what to do.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         let retry_after_seconds = matches!(code, Code::Unavailable | Code::TooManyRequests).then_some(1);
-        Self { code, detail: detail.into(), retry_after_seconds, errors: Vec::new() }
+        Self { code, detail: detail.into(), retry_after_seconds, errors: Vec::new(), trace: None }
     }
 
     /// A problem with one field.
@@ -74,6 +79,13 @@ impl Problem {
         self
     }
 
+    /// The occurrence within `trace`: `instance` names it, by which the log's lines are found.
+    #[must_use]
+    pub fn within(mut self, trace: impl Into<Option<TraceParent>>) -> Self {
+        self.trace = trace.into();
+        self
+    }
+
     /// The problem's code.
     pub fn code(&self) -> Code {
         self.code
@@ -99,6 +111,7 @@ impl ResponseError for Problem {
             title: self.code.title(),
             status: self.code.status(),
             detail: &self.detail,
+            instance: self.trace.map(|trace| format!("urn:orrery:trace:{}", trace.trace_id())),
             errors: &self.errors,
         };
         let mut response = HttpResponse::build(self.status_code());
@@ -114,5 +127,13 @@ impl ResponseError for Problem {
             .headers_mut()
             .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response
+    }
+}
+
+/// The same answer; where a [`Problem`] made it, the document names the trace.
+pub fn name_occurrence(answer: ServiceResponse<BoxBody>, trace: TraceParent) -> ServiceResponse<BoxBody> {
+    match answer.response().error().and_then(|error| error.as_error::<Problem>()).cloned() {
+        Some(problem) => answer.map_body(|_, _| problem.within(trace).error_response().into_body()),
+        None => answer,
     }
 }

@@ -12,15 +12,17 @@ use actix_web::{
     dev::{ServiceRequest, ServiceResponse},
     http::header,
     middleware::Next,
+    web::Data,
 };
 use orrery_actors::web::problem::Problem;
-use orrery_schemas::problems::Code;
+use orrery_schemas::{problems::Code, trace::TraceParent};
 
 use crate::{
     answer::Held,
     body::{ClientBody, Framing},
     headers,
     patience::{Busy, Seat},
+    proxy::Proxy,
     routes::{self, Refusal},
 };
 
@@ -45,7 +47,9 @@ pub async fn edge(
             // Kept until the answer is sent, see `ClientBody`; nobody reads it.
             let payload = request.take_payload();
             let unread = ClientBody::new(payload, Framing::None, 0, Duration::ZERO, Duration::ZERO);
-            let response = refuse(&refusal).map_body(|_, body| Held::new(body, Some(unread), None).boxed());
+            let trace = request.app_data::<Data<Proxy>>().map(|proxy| proxy.trace(request.headers()));
+            let response =
+                refuse(&refusal, trace).map_body(|_, body| Held::new(body, Some(unread), None).boxed());
             ("-", request.into_response(response))
         }
     };
@@ -61,19 +65,17 @@ pub async fn edge(
     Ok(response)
 }
 
-fn refuse(refusal: &Refusal) -> actix_web::HttpResponse {
-    match refusal {
-        Refusal::Malformed => {
-            Problem::new(Code::Malformed, "the path cannot be read; spell it plainly").error_response()
-        }
-        Refusal::NotFound => Problem::new(Code::NotFound, "nothing is at this path").error_response(),
-        Refusal::Method(allow) => {
-            let mut response =
-                Problem::new(Code::MethodNotAllowed, format!("this path takes {allow}")).error_response();
-            if let Ok(allow) = header::HeaderValue::from_str(allow) {
-                response.headers_mut().insert(header::ALLOW, allow);
-            }
-            response
-        }
+fn refuse(refusal: &Refusal, trace: Option<TraceParent>) -> actix_web::HttpResponse {
+    let problem = match refusal {
+        Refusal::Malformed => Problem::new(Code::Malformed, "the path cannot be read; spell it plainly"),
+        Refusal::NotFound => Problem::new(Code::NotFound, "nothing is at this path"),
+        Refusal::Method(allow) => Problem::new(Code::MethodNotAllowed, format!("this path takes {allow}")),
+    };
+    let mut response = problem.within(trace).error_response();
+    if let Refusal::Method(allow) = refusal
+        && let Ok(allow) = header::HeaderValue::from_str(allow)
+    {
+        response.headers_mut().insert(header::ALLOW, allow);
     }
+    response
 }

@@ -7,21 +7,24 @@ use orrery_schemas::trace::TraceParent;
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: &str = "tracestate";
 
+/// The trace of a request: a valid `traceparent` is the parent of a new span; else a trace is begun.
+pub fn trace(client: &HeaderMap, random: &Random) -> TraceParent {
+    parent(client).map_or_else(|| random.trace(), |parent| parent.child(random.span()))
+}
+
+fn parent(client: &HeaderMap) -> Option<TraceParent> {
+    client.get(&TRACEPARENT)?.to_str().ok()?.parse().ok()
+}
+
 /// The headers that an upstream gets: the client's end-to-end ones, within a trace.
-///
-/// A valid `traceparent` is kept as the parent of a new span; else a trace is begun.
-pub fn for_upstream(client: &HeaderMap, random: &Random) -> HeaderMap {
-    let parent = client
-        .get(&TRACEPARENT)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.parse::<TraceParent>().ok());
+pub fn for_upstream(client: &HeaderMap, trace: TraceParent) -> HeaderMap {
+    let begun_here = parent(client).is_none();
     let mut headers = end_to_end(client, |name| {
         // Host: the upstream's own is set. Content-Length: by the body. Expect: answered by us already.
         matches!(name, "host" | "content-length" | "expect" | "traceparent")
             || tells_where_the_client_is(name)
-            || (name == TRACESTATE && parent.is_none())
+            || (name == TRACESTATE && begun_here)
     });
-    let trace = parent.map_or_else(|| random.trace(), |parent| parent.child(random.span()));
     if let Ok(value) = HeaderValue::from_str(&trace.to_string()) {
         headers.insert(TRACEPARENT, value);
     }
@@ -124,7 +127,7 @@ mod tests {
                 ("accept", "a/b"),
                 ("accept", "c/d"),
             ]),
-            &Random::seeded(1),
+            Random::seeded(1).trace(),
         );
         let mut names: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
@@ -137,7 +140,8 @@ mod tests {
         let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let random = Random::seeded(1);
         let sent = |pairs: &[(&str, &str)]| {
-            let headers = for_upstream(&map(pairs), &random);
+            let client = map(pairs);
+            let headers = for_upstream(&client, super::trace(&client, &random));
             let trace = headers.get(&TRACEPARENT).unwrap().to_str().unwrap().to_owned();
             (trace, headers.contains_key(TRACESTATE))
         };

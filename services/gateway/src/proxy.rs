@@ -14,7 +14,7 @@ use awc::{
     error::{ConnectError, SendRequestError},
 };
 use orrery_actors::{random::Random, web::problem::Problem};
-use orrery_schemas::problems::Code;
+use orrery_schemas::{problems::Code, trace::TraceParent};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::{
@@ -78,9 +78,10 @@ impl Proxy {
 
 /// The handler of everything that the gateway does not answer itself.
 pub async fn forward(request: HttpRequest, payload: web::Payload, proxy: web::Data<Proxy>) -> HttpResponse {
+    let trace = proxy.trace(request.headers());
     let admitted = request.extensions().get::<Admitted>().cloned();
     let Some(admitted) = admitted.filter(|admitted| admitted.route.target == Target::Autha) else {
-        return Problem::new(Code::NotFound, "nothing is at this path").error_response();
+        return Problem::new(Code::NotFound, "nothing is at this path").within(trace).error_response();
     };
     let (most_bytes, whole) = match admitted.accepts {
         Accepts::Form => (proxy.config.body_limit, proxy.config.body_timeout),
@@ -93,27 +94,33 @@ pub async fn forward(request: HttpRequest, payload: web::Payload, proxy: web::Da
     let outcome = match framing {
         None => Err(Problem::new(Code::Malformed, "the request's length cannot be read")),
         Some(Framing::Sized(bytes)) if bytes > most_bytes => Err(too_large(most_bytes)),
-        Some(framing) => proxy.ask(&request, &admitted, framing, &body).await,
+        Some(framing) => proxy.ask(&request, &admitted, trace, framing, &body).await,
     };
     let response = match outcome {
         Ok(response) => proxy.pass_down(request.method(), response),
-        Err(problem) => problem.error_response(),
+        Err(problem) => problem.within(trace).error_response(),
     };
     response.map_body(|_, inner| Held::new(inner, Some(body), None).boxed())
 }
 
 impl Proxy {
+    /// The trace of a request.
+    pub fn trace(&self, client: &header::HeaderMap) -> TraceParent {
+        headers::trace(client, &self.random)
+    }
+
     async fn ask(
         &self,
         request: &HttpRequest,
         admitted: &Admitted,
+        trace: TraceParent,
         framing: Framing,
         body: &ClientBody,
     ) -> Result<ClientResponse, Problem> {
         if framing != Framing::None {
             body.begin().await.map_err(|fault| self.problem(&Failure::Client(fault), admitted.accepts))?;
         }
-        let headers = headers::for_upstream(request.headers(), &self.random);
+        let headers = headers::for_upstream(request.headers(), trace);
         let repeatable = matches!(*request.method(), Method::GET | Method::HEAD);
         let until = Instant::now() + PATIENCE;
         loop {

@@ -33,8 +33,7 @@ pub struct Problem {
     /// This occurrence in words.
     pub detail: String,
     /// This occurrence as a URI.
-    #[serde(default)]
-    pub instance: Option<String>,
+    pub instance: String,
     /// The fields that are at fault.
     #[serde(default)]
     pub errors: Vec<FieldError>,
@@ -120,7 +119,9 @@ impl Answer {
             .with_context(|| format!("not a whole problem document: {}", self.body))?;
         ensure!(problem.status == self.status, "a {} says it is a {}", self.status, problem.status);
         ensure!(
-            ![&problem.kind, &problem.title, &problem.detail].iter().any(|text| text.is_empty()),
+            ![&problem.kind, &problem.title, &problem.detail, &problem.instance]
+                .iter()
+                .any(|text| text.is_empty()),
             "an empty field in {problem:?}"
         );
         Ok(problem)

@@ -15,7 +15,7 @@ mod trace;
 use std::time::Duration;
 
 use actix_web::{
-    App, Error, HttpResponse, HttpServer, ResponseError,
+    App, Error, HttpResponse, HttpServer,
     body::{BoxBody, MessageBody},
     dev::{Server, ServiceRequest, ServiceResponse},
     http::{StatusCode, header},
@@ -126,7 +126,7 @@ async fn refuse_method(
     let allow = bare.headers().get(header::ALLOW).cloned();
     let methods = allow.as_ref().and_then(|allow| allow.to_str().ok()).unwrap_or("other methods");
     let problem = Problem::new(Code::MethodNotAllowed, format!("this path takes {methods}"));
-    let mut response: HttpResponse = problem.error_response();
+    let mut response = HttpResponse::from_error(problem);
     if let Some(allow) = allow {
         response.headers_mut().insert(header::ALLOW, allow);
     }

@@ -1,30 +1,36 @@
-//! The trace of a request: the gateway's `traceparent`, or a new one, kept with the request for what is written because of it.
+//! The trace of a request: the gateway's `traceparent`, or a new one. What is written because of the request carries it, the lines that are
+//! logged meanwhile, and the problem that may be its answer.
 
 use actix_web::{
     Error, HttpMessage, HttpRequest,
-    body::MessageBody,
+    body::{BoxBody, MessageBody},
     dev::{ServiceRequest, ServiceResponse},
     middleware::Next,
     web::Data,
 };
+use orrery_actors::web::problem::name_occurrence;
 use orrery_schemas::trace::TraceParent;
+use tracing::Instrument;
 
 use super::Desk;
 
 pub async fn trace(
     request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    if let Some(desk) = request.app_data::<Data<Desk>>() {
-        let parent = request
-            .headers()
-            .get("traceparent")
-            .and_then(|value| value.to_str().ok())
-            .and_then(|text| text.parse::<TraceParent>().ok());
-        let trace = parent.map_or_else(|| desk.random.trace(), |parent| parent.child(desk.random.span()));
-        request.extensions_mut().insert(trace);
-    }
-    next.call(request).await
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let Some(desk) = request.app_data::<Data<Desk>>() else {
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    };
+    let parent = request
+        .headers()
+        .get("traceparent")
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<TraceParent>().ok());
+    let trace = parent.map_or_else(|| desk.random.trace(), |parent| parent.child(desk.random.span()));
+    request.extensions_mut().insert(trace);
+    let span = tracing::info_span!("request", trace = trace.trace_id());
+    let answer = next.call(request).instrument(span).await?.map_into_boxed_body();
+    Ok(name_occurrence(answer, trace))
 }
 
 /// The request's trace.

@@ -111,6 +111,7 @@ impl Reply {
         assert_eq!(self.header("referrer-policy"), "no-referrer");
         let document: serde_json::Value = serde_json::from_str(&self.body).unwrap();
         assert_eq!(document["status"], status);
+        assert!(document["instance"].as_str().is_some_and(|urn| urn.starts_with("urn:orrery:trace:")));
     }
 }
 
