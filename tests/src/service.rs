@@ -172,6 +172,21 @@ impl Service {
         self.process.id()
     }
 
+    /// The ids of the processes that it has started and that still run.
+    ///
+    /// # Errors
+    /// It has ended, or `/proc` cannot be read.
+    pub fn children(&self) -> Result<Vec<u32>> {
+        let path = format!("/proc/{}/task", self.process.id());
+        let mut children = Vec::new();
+        for task in std::fs::read_dir(&path).with_context(|| format!("reading {path}"))? {
+            // A thread may end meanwhile; its children are another's then.
+            let of_task = std::fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+            children.extend(of_task.split_whitespace().filter_map(|id| id.parse::<u32>().ok()));
+        }
+        Ok(children)
+    }
+
     /// What it says about its health: 200 or 503 with what is down.
     ///
     /// # Errors

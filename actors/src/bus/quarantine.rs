@@ -86,17 +86,22 @@ impl Quarantine {
         Ok(self.bus.within(declared).await?.message_count())
     }
 
-    /// Lets one process read the lane until it is empty.
+    /// Lets one process read the lane until it is empty. Its input stays open meanwhile, which [`Child::wait`] would close.
     async fn serve(&mut self, handler: &'static str) -> Result<(), QuarantineError> {
         let fault = |source| QuarantineError::Process { handler, source };
         warn!(handler, "the quarantine lane holds messages: a process of its own reads them");
         let mut child =
             (self.command)(handler).stdin(Stdio::piped()).kill_on_drop(true).spawn().map_err(fault)?;
+        let input = child.stdin.take();
         let held = self.pulse.take();
         let status = tokio::select! {
-            status = child.wait() => status.map_err(fault)?,
-            () = self.shutdown.requested() => self.end(&mut child).await.map_err(fault)?,
+            status = child.wait() => status,
+            () = self.shutdown.requested() => {
+                drop(input);
+                self.end(&mut child).await
+            }
         };
+        let status = status.map_err(fault)?;
         held.done();
         if status.success() || self.shutdown.is_requested() {
             info!(handler, "the quarantine lane is empty");
@@ -105,10 +110,9 @@ impl Quarantine {
         Err(QuarantineError::Died { handler, status })
     }
 
-    /// Asks the child to end, and makes it when the grace is over.
+    /// Waits for a child whose input was closed, and kills it when nearly all of the time is over: that counts as a run of its message.
     async fn end(&self, child: &mut Child) -> std::io::Result<std::process::ExitStatus> {
-        drop(child.stdin.take());
-        match tokio::time::timeout(self.shutdown.grace(), child.wait()).await {
+        match tokio::time::timeout(self.shutdown.left().mul_f64(0.9), child.wait()).await {
             Ok(status) => status,
             Err(_) => {
                 child.kill().await?;

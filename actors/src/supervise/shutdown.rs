@@ -2,29 +2,29 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// Tells the children.
 #[derive(Clone)]
-pub struct ShutdownTrigger(watch::Sender<bool>);
+pub struct ShutdownTrigger(watch::Sender<Option<Instant>>);
 
 /// What a child hears.
 #[derive(Clone)]
 pub struct Shutdown {
-    requested: watch::Receiver<bool>,
-    grace: Duration,
+    /// When everything has to be over, once the end is asked for.
+    end: watch::Receiver<Option<Instant>>,
 }
 
 impl ShutdownTrigger {
     /// A trigger, and what hangs on it.
-    pub fn new(grace: Duration) -> (Self, Shutdown) {
-        let (sender, requested) = watch::channel(false);
-        (Self(sender), Shutdown { requested, grace })
+    pub fn new() -> (Self, Shutdown) {
+        let (sender, end) = watch::channel(None);
+        (Self(sender), Shutdown { end })
     }
 
-    /// Asks for the end.
-    pub fn shutdown(&self) {
-        self.0.send_replace(true);
+    /// Asks for the end, which has to come within `grace`.
+    pub fn shutdown_within(&self, grace: Duration) {
+        self.0.send_replace(Some(Instant::now() + grace));
     }
 }
 
@@ -32,16 +32,22 @@ impl Shutdown {
     /// Returns when the end is asked for, also when its trigger is gone. May be dropped and called again.
     pub async fn requested(&mut self) {
         // An error means that the trigger is gone, which is an end as well.
-        let _gone = self.requested.wait_for(|requested| *requested).await.is_err();
+        let _gone = self.end.wait_for(Option::is_some).await.is_err();
     }
 
     /// Whether the end was asked for.
     pub fn is_requested(&self) -> bool {
-        *self.requested.borrow()
+        self.end.borrow().is_some()
     }
 
-    /// How long what was taken in may take to finish; a margin of the whole grace is kept for what follows.
+    /// How long what was taken in may still take to finish; a margin of what is left is kept for what follows.
     pub fn grace(&self) -> Duration {
-        self.grace.mul_f64(0.7)
+        self.left().mul_f64(0.7)
+    }
+
+    /// How long everything may still take; nothing before the end is asked for.
+    pub fn left(&self) -> Duration {
+        let end = *self.end.borrow();
+        end.map_or(Duration::ZERO, |end| end.saturating_duration_since(Instant::now()))
     }
 }

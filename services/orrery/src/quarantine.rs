@@ -22,6 +22,9 @@ use crate::{config::Config, parts, wiring};
 /// Connections to the database: one message is worked on at a time, beside its claim.
 const POOL_SIZE: usize = 2;
 
+/// Its part of the grace, which is less than what listeners leave.
+const SHARE: f64 = 0.4;
+
 /// The command that runs this program as the process of a handler's quarantine lane, with the same configuration.
 pub fn command(file: Option<PathBuf>) -> anyhow::Result<ChildCommand> {
     let program = std::env::current_exe().context("this program's own path")?;
@@ -40,6 +43,8 @@ pub fn serve(mut config: Config, handler: &str) -> anyhow::Result<ExitCode> {
     let main = wiring::main_runtime()?;
     let random = Random::system()?;
     config.database.pool_size = POOL_SIZE;
+    // Whoever started this process has the listeners drained before, and waits for it.
+    config.internal.grace = config.internal.grace.mul_f64(SHARE);
     let supervisor = Supervisor::new(main, random.clone(), wiring::limits(&config))?;
     let service = Service::ALL
         .into_iter()

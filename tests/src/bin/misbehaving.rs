@@ -1,7 +1,15 @@
-//! A process with one handler that does what its messages say: work, abort, block, stall or panic. It stands on the same actors as every
+//! A process with one handler that does what its messages say: work, abort, block, stall, wait or panic. It stands on the same actors as every
 //! service, with the settings of a world; tests kill it with messages. Its effect is a row in the table `effects`, which the test makes.
 
-use std::{process::Command, sync::Arc, time::Duration};
+use std::{
+    io::Read,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use async_trait::async_trait;
@@ -42,6 +50,8 @@ impl Section for Config {
 
 struct Misbehaving {
     pool: Pool,
+    /// Whether it has waited for its dependency already.
+    has_waited: AtomicBool,
 }
 
 #[async_trait]
@@ -61,6 +71,10 @@ impl Handler for Misbehaving {
                 std::thread::park();
             },
             "panic" => panic!("as the message wishes"),
+            "stall" => std::future::pending().await,
+            "wait" if !self.has_waited.swap(true, Ordering::Relaxed) => {
+                return Outcome::Wait(Failure::new("its dependency is away"));
+            }
             "slow" => tokio::time::sleep(Duration::from_secs(1)).await,
             _ => {}
         }
@@ -111,7 +125,7 @@ async fn run(main: &'static Runtime) -> Result<()> {
     let pool = Pool::admin(&config.database, 4, main.handle().clone())?;
     let bus = Bus::new(config.broker);
     let footing = Footing { bus: bus.clone(), pool: pool.clone(), clock: Clock::System, random };
-    let handler = Arc::new(Misbehaving { pool });
+    let handler = Arc::new(Misbehaving { pool, has_waited: AtomicBool::new(false) });
     match std::env::args().nth(1).as_deref() {
         Some("declare") => {
             let connection = bus.connect("declare").await?;
@@ -123,7 +137,16 @@ async fn run(main: &'static Runtime) -> Result<()> {
         Some("quarantine") => {
             let bell = Arc::new(Notify::new());
             footing.consume(&supervisor, handler, Source::Quarantine(Arc::clone(&bell)));
-            bell.notified().await;
+            // Its input is closed when whoever started it has ended.
+            let (closed, ended) = tokio::sync::oneshot::channel::<()>();
+            std::thread::spawn(move || {
+                std::io::stdin().read_to_end(&mut Vec::new()).ok();
+                drop(closed);
+            });
+            tokio::select! {
+                () = bell.notified() => {}
+                _ = ended => {}
+            }
             supervisor.shutdown().await;
             return Ok(());
         }

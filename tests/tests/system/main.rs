@@ -14,6 +14,7 @@ mod parts;
 mod pictures;
 mod poison;
 mod profile;
+mod quarantine;
 mod retention;
 mod topology;
 mod trust;

@@ -206,3 +206,20 @@ async fn a_panic_in_a_handler_is_that_deliverys_failure_and_nothing_more() -> Re
     })
     .await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_its_dependency_does_not_wait_for_its_neighbour() -> Result<()> {
+    let mut system = Misbehaving::start().await?;
+    // It stays at work until its time limit of 20 s.
+    system.publish("stalls", "stall").await?;
+    system.publish("waits", "wait").await?;
+    system.until_effects(&["waits".to_owned()], Duration::from_secs(10)).await?;
+    let others = names("other", 20);
+    for id in &others {
+        system.publish(id, "work").await?;
+    }
+    system.until_effects(&others, Duration::from_secs(5)).await?;
+    ensure!(system.log()?.contains("taking nothing until it is back"), "{}", system.log()?);
+    ensure!(system.world.database().count("SELECT count(*) FROM bus.dead_letters").await? == 0);
+    Ok(())
+}
