@@ -27,6 +27,11 @@ pub enum SealError {
     Library,
 }
 
+/// Whether a text looks sealed; whether it can be opened only its key tells.
+pub fn is_sealed(text: &str) -> bool {
+    text.starts_with("v1.")
+}
+
 struct Key {
     id: String,
     aead: RandomizedNonceKey,

@@ -77,6 +77,13 @@ struct Listed {
     message_stats: Stats,
 }
 
+impl Listed {
+    /// The first figures of a queue come seconds after it, and not all at once.
+    fn is_new(&self) -> bool {
+        [self.messages, self.messages_ready, self.messages_unacknowledged, self.consumers].contains(&None)
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 struct Stats {
     publish_details: Option<Details>,
@@ -111,30 +118,50 @@ pub async fn by_management(
     let queues: HashMap<&str, &Listed> = listed.iter().map(|queue| (queue.name.as_str(), queue)).collect();
     Ok(Found {
         handlers: watched.handlers.iter().map(|spec| summed(spec.name, &queues, notes)).collect(),
-        bridges: watched.bridges.iter().map(|spec| traffic(spec.queue, &queues, notes)).collect(),
+        bridges: watched.bridges.iter().map(|spec| bridge(spec.queue, &queues, notes)).collect(),
     })
 }
 
 fn summed(handler: &str, queues: &HashMap<&str, &Listed>, notes: &mut Vec<String>) -> QueueFigures {
+    let (quarantine, dead) = (topology::quarantine(handler), topology::dead(handler));
     let messages = |queue: &str| queues.get(queue).and_then(|queue| queue.messages);
     // A delay that was changed leaves its queue behind until it is empty: by the name, not by the configuration.
-    let retry = queues.iter().filter(|(name, _)| is_retry(name, handler));
+    let retry = || queues.iter().filter(|(name, _)| is_retry(name, handler)).map(|(_, queue)| *queue);
+    let others = [&quarantine, &dead].into_iter().filter_map(|queue| queues.get(queue.as_str()).copied());
+    note(handler, queues, others.chain(retry()), notes);
     QueueFigures {
-        traffic: traffic(handler, queues, notes),
-        retry: retry.map(|(_, queue)| queue.messages).sum(),
-        quarantine: messages(&topology::quarantine(handler)),
-        unarchived: messages(&topology::dead(handler)),
+        traffic: traffic(handler, queues),
+        retry: retry().map(|queue| queue.messages).sum(),
+        quarantine: messages(&quarantine),
+        unarchived: messages(&dead),
     }
 }
 
-fn traffic(queue: &str, queues: &HashMap<&str, &Listed>, notes: &mut Vec<String>) -> Traffic {
+fn bridge(queue: &str, queues: &HashMap<&str, &Listed>, notes: &mut Vec<String>) -> Traffic {
+    note(queue, queues, std::iter::empty(), notes);
+    traffic(queue, queues)
+}
+
+/// Says of a queue, and of `others` that belong to it, what is not known and why.
+fn note<'a>(
+    queue: &str,
+    queues: &HashMap<&str, &Listed>,
+    mut others: impl Iterator<Item = &'a Listed>,
+    notes: &mut Vec<String>,
+) {
+    match queues.get(queue) {
+        None => notes.push(missing(queue)),
+        Some(listed) if listed.is_new() || others.any(Listed::is_new) => {
+            notes.push(format!("{queue} is new to the management plugin: look again in a few seconds"));
+        }
+        Some(_) => {}
+    }
+}
+
+fn traffic(queue: &str, queues: &HashMap<&str, &Listed>) -> Traffic {
     let Some(listed) = queues.get(queue) else {
-        notes.push(missing(queue));
         return Traffic::default();
     };
-    if listed.messages_ready.is_none() {
-        notes.push(format!("{queue} is new to the management plugin: look again in a few seconds"));
-    }
     // The broker tells no rate of a queue where nothing has happened.
     let rate = |details: &Option<Details>| {
         listed.messages_ready.map(|_| details.as_ref().and_then(|details| details.rate).unwrap_or_default())
@@ -224,13 +251,13 @@ mod tests {
     #[test]
     fn retry_queues_of_every_delay_are_summed_and_neighbours_are_not() {
         let listed: Vec<Listed> = serde_json::from_value(json!([
-            {"name": "a.b", "messages_ready": 3, "messages_unacknowledged": 1, "consumers": 2,
+            {"name": "a.b", "messages": 4, "messages_ready": 3, "messages_unacknowledged": 1, "consumers": 2,
              "message_stats": {"publish_details": {"rate": 1.5}}},
-            {"name": "a.b.retry.1000", "messages": 2},
-            {"name": "a.b.retry.900000", "messages": 5},
+            {"name": "a.b.retry.1000", "messages": 2, "messages_ready": 2, "messages_unacknowledged": 0, "consumers": 0},
+            {"name": "a.b.retry.900000", "messages": 5, "messages_ready": 5, "messages_unacknowledged": 0, "consumers": 0},
             {"name": "a.b.retry.x", "messages": 100},
             {"name": "a.b.c.retry.1000", "messages": 100},
-            {"name": "a.b.dead", "messages": 7},
+            {"name": "a.b.dead", "messages": 7, "messages_ready": 7, "messages_unacknowledged": 0, "consumers": 1},
         ]))
         .unwrap();
         let queues = listed.iter().map(|queue| (queue.name.as_str(), queue)).collect();
@@ -251,7 +278,26 @@ mod tests {
                 unarchived: Some(7),
             }
         );
-        assert_eq!(traffic("a", &queues, &mut notes), Traffic::default());
+        assert_eq!(notes, Vec::<String>::new());
+        assert_eq!(bridge("a", &queues, &mut notes), Traffic::default());
         assert_eq!(notes, [missing("a")]);
+    }
+
+    #[test]
+    fn what_the_plugin_does_not_know_yet_is_said_once_for_a_handler() {
+        let listed: Vec<Listed> = serde_json::from_value(json!([
+            {"name": "a", "messages": 1, "messages_ready": 1, "messages_unacknowledged": 0},
+            {"name": "b", "messages": 1, "messages_ready": 1, "messages_unacknowledged": 0, "consumers": 0},
+            {"name": "b.retry.1000"},
+            {"name": "b.dead"},
+        ]))
+        .unwrap();
+        let queues = listed.iter().map(|queue| (queue.name.as_str(), queue)).collect();
+        let mut notes = Vec::new();
+        summed("a", &queues, &mut notes);
+        summed("b", &queues, &mut notes);
+        let new =
+            |queue: &str| format!("{queue} is new to the management plugin: look again in a few seconds");
+        assert_eq!(notes, [new("a"), new("b")]);
     }
 }

@@ -5,11 +5,18 @@ use lapin::{
     BasicProperties,
     types::{FieldTable, ShortString},
 };
-use orrery_actors::{bus::header, seal::Sealer, store::dead_letters::read::Letter};
+use orrery_actors::{
+    bus::header,
+    config::partner::is_reserved,
+    seal::{Sealer, is_sealed},
+    store::dead_letters::read::{Letter, Summary},
+};
 use orrery_schemas::{email::SendEmail, events::EventData};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+/// What is said of a message that others wrote.
+const FOREIGN: &str = "headers and content, which others wrote and may name people: --reveal shows them";
 /// What stands in place of a name that is not shown.
 const HIDDEN: &str = "(hidden, --reveal shows it)";
 
@@ -24,6 +31,9 @@ pub struct View<'a> {
     /// Why the message is no event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub not_an_event: Option<String>,
+    /// What is left out, and why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<&'static str>,
     /// Why something sealed could not be opened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub still_sealed: Option<String>,
@@ -36,19 +46,24 @@ pub struct View<'a> {
 #[derive(Debug, Serialize)]
 pub struct Fields<'a> {
     #[serde(flatten)]
-    summary: &'a orrery_actors::store::dead_letters::read::Summary,
+    summary: &'a Summary,
     source: Option<&'a str>,
     event_id: Option<&'a str>,
     causes: &'a [String],
     archived_at: chrono::DateTime<chrono::Utc>,
     content_type: Option<&'a str>,
-    headers: &'a Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    headers: Option<&'a Value>,
     size_bytes: usize,
 }
 
 impl<'a> View<'a> {
-    /// For an operator's eyes: without the body, and without names unless `key` opens what is sealed.
-    pub fn shown(letter: &'a Letter, key: Option<&Sealer>) -> Self {
+    /// For an operator's eyes: without the body, and without names unless `key` opens what is sealed. Letters by the queues of `bridges` hold
+    /// what others wrote.
+    pub fn shown(letter: &'a Letter, key: Option<&Sealer>, bridges: &[&str]) -> Self {
+        if key.is_none() && is_foreign(letter, bridges) {
+            return Self::of_others(letter);
+        }
         let mut view = Self::decoded(letter, key);
         if (key.is_none() || view.still_sealed.is_some())
             && let Some(event) = &mut view.event
@@ -58,8 +73,11 @@ impl<'a> View<'a> {
         view
     }
 
-    /// For another place: with everything that the message has. What is sealed stays so without `key`.
-    pub fn exported(letter: &'a Letter, key: Option<&Sealer>) -> Self {
+    /// For another place: with everything that the message has. Without `key` what is sealed stays so, and what others wrote is left out.
+    pub fn exported(letter: &'a Letter, key: Option<&Sealer>, bridges: &[&str]) -> Self {
+        if key.is_none() && is_foreign(letter, bridges) {
+            return Self::of_others(letter);
+        }
         Self { body_base64: Some(STANDARD.encode(&letter.body)), ..Self::decoded(letter, key) }
     }
 
@@ -72,18 +90,36 @@ impl<'a> View<'a> {
             Err(error) => (None, Some(error)),
         };
         let still_sealed = key.zip(event.as_mut()).and_then(|(key, event)| open(event, key));
-        let fields = Fields {
+        let letter = Fields::of(letter);
+        Self { letter, event, not_an_event, hidden: None, still_sealed, body_base64: None }
+    }
+
+    fn of_others(letter: &'a Letter) -> Self {
+        let letter = Fields { headers: None, source: None, event_id: None, ..Fields::of(letter) };
+        let hidden = Some(FOREIGN);
+        Self { letter, event: None, not_an_event: None, hidden, still_sealed: None, body_base64: None }
+    }
+}
+
+impl<'a> Fields<'a> {
+    fn of(letter: &'a Letter) -> Self {
+        Self {
             summary: &letter.summary,
             source: letter.source.as_deref(),
             event_id: letter.event_id.as_deref(),
             causes: &letter.causes,
             archived_at: letter.archived_at,
             content_type: letter.content_type.as_deref(),
-            headers: &letter.headers,
+            headers: Some(&letter.headers),
             size_bytes: letter.body.len(),
-        };
-        Self { letter: fields, event, not_an_event, still_sealed, body_base64: None }
+        }
     }
+}
+
+/// Whether others wrote it: it came by a bridge, or is no event of ours.
+fn is_foreign(letter: &Letter, bridges: &[&str]) -> bool {
+    let Summary { ty, handler, .. } = &letter.summary;
+    !ty.as_deref().is_some_and(is_reserved) || bridges.contains(&handler.as_str())
 }
 
 /// The message's properties as far as they were kept.
@@ -116,10 +152,6 @@ fn open(event: &mut Value, key: &Sealer) -> Option<String> {
     fault
 }
 
-fn is_sealed(text: &str) -> bool {
-    text.starts_with("v1.")
-}
-
 /// Takes out of a mail command whom it greets, and an address that somebody forgot to seal.
 fn hide_names(event: &mut Value) {
     if event.get("type").and_then(Value::as_str) != Some(SendEmail::TYPE) {
@@ -141,7 +173,7 @@ fn hide_names(event: &mut Value) {
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
-    use orrery_actors::{config::keys::KeyRing, store::dead_letters::read::Summary};
+    use orrery_actors::config::keys::KeyRing;
     use orrery_schemas::email::SEAL_PURPOSE;
     use uuid::Uuid;
 
@@ -185,11 +217,11 @@ mod tests {
     #[test]
     fn names_and_addresses_are_shown_only_with_the_key() {
         let letter = mail();
-        let shown = serde_json::to_string(&View::shown(&letter, None)).unwrap();
+        let shown = serde_json::to_string(&View::shown(&letter, None, &[])).unwrap();
         assert!(!shown.contains("Jane") && !shown.contains("jane@") && shown.contains("v1."), "{shown}");
-        let opened = serde_json::to_string(&View::shown(&letter, Some(&sealer(1)))).unwrap();
+        let opened = serde_json::to_string(&View::shown(&letter, Some(&sealer(1)), &[])).unwrap();
         assert!(opened.contains("Jane") && opened.contains("jane@people.example"), "{opened}");
-        let exported = View::exported(&letter, None);
+        let exported = View::exported(&letter, None, &[]);
         assert_eq!(STANDARD.decode(exported.body_base64.unwrap()).unwrap(), letter.body);
         assert!(!exported.event.unwrap().to_string().contains("jane@"));
     }
@@ -197,7 +229,7 @@ mod tests {
     #[test]
     fn a_wrong_key_leaves_it_sealed_and_says_so() {
         let letter = mail();
-        let view = View::shown(&letter, Some(&sealer(2)));
+        let view = View::shown(&letter, Some(&sealer(2)), &[]);
         assert!(view.still_sealed.is_some_and(|why| why.contains("key")));
         let data = &view.event.unwrap()["data"];
         assert!(data["to"].as_str().unwrap().starts_with("v1.") && data["username"] == HIDDEN);
@@ -207,14 +239,37 @@ mod tests {
     fn an_address_that_was_never_sealed_is_hidden_too() {
         let mut letter = mail();
         letter.body = br#"{"to": "jane@people.example"}"#.to_vec();
-        assert!(!serde_json::to_string(&View::shown(&letter, None)).unwrap().contains("jane@"));
+        assert!(!serde_json::to_string(&View::shown(&letter, None, &[])).unwrap().contains("jane@"));
     }
 
     #[test]
     fn a_message_that_is_no_event_says_why() {
         let letter = letter(json!({}), &json!({"to": "jane@people.example"}));
-        let view = View::shown(&letter, None);
+        let view = View::shown(&letter, None, &[]);
         assert!(view.event.is_none() && view.not_an_event.is_some());
         assert!(!serde_json::to_string(&view).unwrap().contains("jane@"));
+    }
+
+    #[test]
+    fn what_others_wrote_is_shown_and_exported_only_with_the_key() {
+        let mut of_bridge = mail();
+        of_bridge.summary.handler = "email".to_owned();
+        let mut of_partner = mail();
+        of_partner.summary.ty = Some("com.acme.order".to_owned());
+        let mut of_nobody = mail();
+        of_nobody.summary.ty = None;
+        for mut letter in [of_bridge, of_partner, of_nobody] {
+            letter.headers["cloudEvents_to"] = json!("jane@people.example");
+            letter.body = br#"{"anything": "jane@people.example"}"#.to_vec();
+            for view in [View::shown(&letter, None, &["email"]), View::exported(&letter, None, &["email"])] {
+                let text = serde_json::to_string(&view).unwrap();
+                assert!(
+                    !text.contains("jane@") && text.contains("--reveal") && view.body_base64.is_none(),
+                    "{text}"
+                );
+            }
+            let revealed = View::exported(&letter, Some(&sealer(1)), &["email"]);
+            assert!(revealed.body_base64.is_some() && revealed.letter.headers.is_some());
+        }
     }
 }

@@ -60,7 +60,7 @@ pub struct Smtp {
     pub hello: Option<String>,
     /// Account at the server; none means that it asks for none.
     pub username: Option<String>,
-    /// Its password. In the environment quote one that is a number: `'"0123"'`.
+    /// Its password.
     #[serde(serialize_with = "secret::hidden_if_any")]
     pub password: Option<SecretString>,
     /// File that holds the password, in place of `password`; white space at its end is left out.

@@ -5,14 +5,14 @@
 
 use std::sync::Arc;
 
-use cloudevents::{AttributesReader, Data, Event};
+use cloudevents::{AttributesReader, AttributesWriter, Data, Event};
 use cloudevents_amqp::DecodeError;
 use orrery_actors::{
     bus::{
         Failure, Footing,
         bridge::{BridgeSpec, Source, Turned},
     },
-    seal::Sealer,
+    seal::{self, Sealer},
     supervise::Supervisor,
 };
 use orrery_schemas::{
@@ -59,6 +59,9 @@ pub fn start(sealer: Sealer, footing: &Footing, supervisor: &Supervisor) {
     );
 }
 
+/// The extensions that are kept.
+const READ: [&str; 3] = ["expirytime", "traceparent", "tracestate"];
+
 fn turn(sealer: &Sealer, event: Result<Event, DecodeError>) -> Turned {
     let turned = event.map_err(|error| Failure::of(&error)).and_then(|event| command(sealer, event));
     match turned {
@@ -73,7 +76,16 @@ fn command(sealer: &Sealer, mut event: Event) -> Result<Event, Failure> {
         return Err(Failure::new(format!("the event's type is not {}", SendEmail::TYPE)));
     }
     let data = json(&event).ok_or_else(|| Failure::new("the event carries no JSON"))?;
+    // What a publisher adds may name somebody, and nobody here reads it.
+    event.set_subject(None::<String>);
+    let extra: Vec<String> = event.iter_extensions().map(|(name, _)| name.to_owned()).collect();
+    extra.iter().filter(|name| !READ.contains(&name.as_str())).for_each(|name| {
+        event.remove_extension(name);
+    });
     if data.get("account").is_some() {
+        if !data.get("to").and_then(Value::as_str).is_some_and(seal::is_sealed) {
+            return Err(Failure::new("the data names an account, and its address 'to' is not sealed"));
+        }
         return Ok(event);
     }
     // serde's messages can quote the input, which holds an address.
@@ -138,9 +150,15 @@ mod tests {
         let data =
             json!({"locale": "fr", "to": "ada@example.com", "template": "data_update", "username": "ada"});
         let before = event(SendEmail::TYPE, data);
-        let turned = turn(&sealer(), Ok(before.clone()));
+        let mut told = before.clone();
+        told.set_subject(Some("ada@example.com"));
+        told.set_extension("sender", "ada@example.com");
+        told.set_extension("expirytime", "2025-11-09T10:20:30Z");
+        let turned = turn(&sealer(), Ok(told));
         assert!(turned.failure.is_none());
         let after = &turned.events[0];
+        assert!(after.subject().is_none() && after.extension("sender").is_none());
+        assert!(after.extension("expirytime").is_some());
         assert_eq!((after.id(), after.source(), after.time()), (before.id(), before.source(), before.time()));
         let data = json(after).unwrap();
         assert!(!data.to_string().contains("ada@example.com"));
@@ -173,6 +191,7 @@ mod tests {
             json!({"to": "ada@example.com"}),
             json!({"template": "welcome"}),
             json!({"to": ["ada@example.com"], "template": "welcome"}),
+            json!({"account": Uuid::from_u128(1), "to": "ada@example.com", "template": "welcome"}),
             json!("ada@example.com"),
             json!(null),
         ] {

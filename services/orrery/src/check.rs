@@ -1,11 +1,16 @@
 //! `orrery check`: the configuration, then every dependency, a line each; the exit code tells.
 
-use std::{io::Write, process::ExitCode};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use orrery_actors::{objects::Objects, store::migrations};
 use orrery_schemas::services::Service;
+use tokio::net::TcpStream;
+use url::Url;
 
 use crate::{broker, config::Config};
+
+/// How long an upstream may take to take a connection.
+const LIMIT: Duration = Duration::from_secs(2);
 
 /// Shows the effective configuration as TOML, with its secrets hidden.
 pub fn print(config: &Config) -> anyhow::Result<ExitCode> {
@@ -48,7 +53,25 @@ pub async fn check(config: Config) -> anyhow::Result<ExitCode> {
         let way = orrery_maily::probe(&config.maily).await;
         lines.push(("mail", way.map(|()| "ready".to_owned())));
     }
+    // Where autha runs in the same process it is checked by what it stands on.
+    if config.enables(Service::Gateway) && !config.enables(Service::Autha) {
+        for url in &config.gateway.autha {
+            lines.push(("autha", upstream(url).await));
+        }
+    }
     Ok(tell(&lines))
+}
+
+async fn upstream(url: &Url) -> Result<String, String> {
+    let fault =
+        |why: &str| format!("{url} cannot be reached ({why}): start autha there, or change gateway.autha");
+    let (host, port) = url.host_str().zip(url.port_or_known_default()).ok_or_else(|| fault("no host"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    match tokio::time::timeout(LIMIT, TcpStream::connect((host, port))).await {
+        Ok(Ok(_)) => Ok(format!("{url} takes connections")),
+        Ok(Err(error)) => Err(fault(&error.to_string())),
+        Err(_) => Err(fault("no answer")),
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is for")]

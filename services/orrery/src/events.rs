@@ -1,12 +1,7 @@
 //! `orrery events`: rows of the outbox that wait for a decision, and the decision to publish them again.
 
-use std::{
-    io::{BufRead, IsTerminal},
-    process::ExitCode,
-    time::Duration,
-};
+use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use orrery_actors::{
     config::duration,
@@ -15,9 +10,13 @@ use orrery_actors::{
         outbox::{self, Listed, Which},
     },
 };
+use orrery_console::text;
 use tokio::runtime::Handle;
 
-use crate::config::Config;
+use crate::{
+    config::Config,
+    terminal::{Answer, Progress, ask, is_closed, out, tell},
+};
 
 /// Rows that one transaction publishes again.
 const BATCH: i64 = 1000;
@@ -83,9 +82,16 @@ impl Selection {
 /// Does it.
 pub async fn run(config: Config, events: Events) -> anyhow::Result<ExitCode> {
     let pool = Pool::admin(&config.database, 1, Handle::current())?;
-    match events {
+    let ended = match events {
         Events::List { selection, limit, json } => list(&pool, &selection, limit, json).await,
-        Events::Replay { selection, yes } => replay(&pool, &selection, yes).await,
+        Events::Replay { selection, yes } => {
+            replay(&pool, &selection, yes, config.broker.event_lifetime).await
+        }
+    };
+    match ended {
+        // A reader that has seen enough, such as head, is no fault.
+        Err(error) if is_closed(&error) => Ok(ExitCode::SUCCESS),
+        ended => ended,
     }
 }
 
@@ -96,16 +102,18 @@ async fn list(pool: &Pool, selection: &Selection, limit: i64, json: bool) -> any
     let rows = outbox::list(&mut connection, selection.which(), ty, moment, limit).await?;
     if json {
         for row in &rows {
-            say(&serde_json::to_string(row)?);
+            out(&serde_json::to_string(row)?)?;
         }
         return Ok(ExitCode::SUCCESS);
     }
     let all = outbox::count(&mut connection, selection.which(), ty, moment).await?;
     if !rows.is_empty() {
-        say(&format!("{:<36}  {:<20}  {:>8}  {:<40}  why", "id", "time", "attempts", "type"));
+        out(&format!("{:<36}  {:<20}  {:>8}  {:<40}  why", "id", "time", "attempts", "type"))?;
     }
-    rows.iter().for_each(|row| say(&line(row)));
-    say(&format!("{} of {all}", rows.len()));
+    for row in &rows {
+        out(&line(row))?;
+    }
+    out(&format!("{} of {all}", rows.len()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -115,50 +123,36 @@ fn line(row: &Listed) -> String {
     format!("{}  {time}  {:>8}  {:<40}  {why}", row.id, row.attempts, row.ty)
 }
 
-async fn replay(pool: &Pool, selection: &Selection, yes: bool) -> anyhow::Result<ExitCode> {
+async fn replay(
+    pool: &Pool,
+    selection: &Selection,
+    yes: bool,
+    lifetime: Duration,
+) -> anyhow::Result<ExitCode> {
     let mut connection = pool.get().await?;
     let moment = outbox::now(&mut connection).await?;
     let (which, ty) = (selection.which(), selection.ty.as_deref());
-    let all = outbox::count(&mut connection, which, ty, moment).await?;
-    if all > 0 && !yes && !confirmed(all)? {
-        say("nothing was done");
-        return Ok(ExitCode::FAILURE);
+    let total = u64::try_from(outbox::count(&mut connection, which, ty, moment).await?)?;
+    if total > 0 {
+        match ask(&format!("publish {} again?", text::count(total, "event")), yes).await? {
+            Answer::Yes => {}
+            Answer::No => {
+                tell("nothing was done");
+                return Ok(ExitCode::FAILURE);
+            }
+            Answer::Nobody => return Ok(ExitCode::FAILURE),
+        }
     }
-    let mut replayed = 0;
+    let (mut replayed, mut progress) = (0, Progress::new("publishing", "event", total));
     loop {
-        let batch = outbox::replay(&mut connection, which, ty, moment, BATCH).await?;
-        replayed += batch;
+        let batch = outbox::replay(&mut connection, which, ty, moment, BATCH, lifetime).await?;
+        replayed += u64::try_from(batch)?;
         if batch == 0 {
             break;
         }
-        if std::io::stderr().is_terminal() {
-            tell(&format!("{replayed} of {all}"));
-        }
+        progress.at(replayed);
     }
-    say(&format!("{replayed} events are published again"));
+    drop(progress);
+    out(&format!("{replayed} events are published again"))?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn confirmed(all: i64) -> anyhow::Result<bool> {
-    let input = std::io::stdin();
-    if !input.is_terminal() {
-        bail!("{all} events would be published again: say --yes");
-    }
-    tell(&format!("publish {all} events again? [y/N]"));
-    let mut answer = String::new();
-    input.lock().read_line(&mut answer).context("reading the answer")?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
-}
-
-#[expect(clippy::print_stdout, reason = "what the command is for")]
-fn say(text: &str) {
-    println!("{text}");
-}
-
-#[expect(
-    clippy::print_stderr,
-    reason = "questions and progress are for the person, not for a program that reads the answer"
-)]
-fn tell(text: &str) {
-    eprintln!("{text}");
 }

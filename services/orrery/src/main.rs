@@ -12,6 +12,7 @@ mod quarantine;
 mod queues;
 mod s3;
 mod serve;
+mod terminal;
 mod wiring;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};

@@ -1,6 +1,10 @@
 //! `orrery serve`: one process with the named services, from its first listener to the last flushed row.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix_rt::{Arbiter, System};
 use actix_web::{App, HttpResponse, HttpServer, dev::ServerHandle, web};
@@ -252,8 +256,9 @@ impl House {
         let handlers: Vec<_> = handlers.iter().copied().chain(bridges.map(|spec| spec.queue)).collect();
         let Some((_, pool)) = pools.first().cloned() else { return };
         let (retention, signal) = (self.config.retention.clone(), self.supervisor.shutdown_signal());
-        self.supervisor.start("pruner", move |_| {
+        self.supervisor.start("pruner", move |pulse| {
             Pruner {
+                pulse,
                 pool: pool.clone(),
                 handlers: handlers.clone(),
                 retention: retention.clone(),
@@ -281,7 +286,7 @@ impl House {
     }
 
     async fn stop(&self, servers: Vec<ServerHandle>) -> anyhow::Result<ExitCode> {
-        let grace = self.config.internal.grace;
+        let (begun, grace) = (Instant::now(), self.config.internal.grace);
         let drain = async {
             // The door first, then what stands behind it: the last pushed is behind the ones before.
             for server in servers {
@@ -291,7 +296,7 @@ impl House {
         if tokio::time::timeout(grace / 2, drain).await.is_err() {
             warn!("requests were still at work when their grace was over");
         }
-        self.supervisor.shutdown().await;
+        self.supervisor.shutdown_within(grace.saturating_sub(begun.elapsed())).await;
         info!("stopped");
         Ok(ExitCode::SUCCESS)
     }

@@ -292,3 +292,31 @@ async fn an_upload_that_broke_off_before_its_row_leaves_no_dead_letter() -> Resu
     ensure!(world.database().count("SELECT count(*) FROM bus.dead_letters").await? == 0);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_copied_in_our_name_to_where_its_sender_may_not_write() -> Result<()> {
+    let world = World::builder().env(LEGACY.0, LEGACY.1).start().await?;
+    let mut headers = FieldTable::default();
+    for copies in ["CC", "BCC"] {
+        let queues = vec![AMQPValue::LongString("tap".into())];
+        headers.insert(copies.into(), AMQPValue::FieldArray(queues.into()));
+    }
+    let properties = BasicProperties::default().with_headers(headers);
+    world.broker().publish_raw("", "email", properties, b"no event").await?;
+    // Whatever came here came by us: the sender's own copy went nowhere.
+    let channel = world.broker().channel().await?;
+    channel.queue_declare("tap".into(), QueueDeclareOptions::durable(), FieldTable::default()).await?;
+    // Autha's relay publishes what is redriven.
+    let _both = world.spawn(&["autha", "maily"]).await?;
+    dead_letter(&world).await?;
+    let first = world.database().text("SELECT id FROM bus.dead_letters").await?;
+    let redriven = world.run(&["queues", "dead", "redrive", "--handler", "email"], SOON).await?;
+    ensure!(redriven.status.success(), "{}", redriven.output);
+    eventually(SOON, "the letter comes back", async || {
+        let id = world.database().text("SELECT id FROM bus.dead_letters").await.ok()?;
+        (id.is_some() && id != first).then_some(())
+    })
+    .await?;
+    ensure!(world.broker().depth("tap").await?.ready == 0, "a copy was made");
+    Ok(())
+}

@@ -10,7 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::{
-    BOOKKEEPING,
+    DROPPED,
     filter::{CHOSEN, Filter, bound},
 };
 use crate::{
@@ -68,7 +68,7 @@ pub async fn redrive(
         .bind::<BigInt, _>(limit)
         .bind::<Text, _>(OPERATOR)
         .bind::<Double, _>(lifetime.as_secs_f64())
-        .bind::<Array<Text>, _>(BOOKKEEPING);
+        .bind::<Array<Text>, _>(DROPPED);
     let gone: Vec<Gone> = query.load(connection).await?;
     Ok(gone.into_iter().map(|letter| letter.id).collect())
 }

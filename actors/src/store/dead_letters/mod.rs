@@ -14,8 +14,8 @@ use super::{StoreError, schema::dead_letters};
 use crate::bus::envelope;
 pub use filter::Filter;
 
-/// The headers that tell of the failure and are not the message's own.
-pub const BOOKKEEPING: &[&str] = envelope::OURS;
+/// The headers that a redriven message does not have: what tells of the failure, and to whom copies went.
+pub const DROPPED: &[&str] = envelope::DROPPED;
 
 /// A message that failed for good.
 #[derive(Debug, Insertable)]

@@ -14,14 +14,11 @@ use orrery_schemas::email::SEAL_PURPOSE;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{
-    EXIT_CODES, End,
-    choice::Choice,
-    export, pool,
+use super::{EXIT_CODES, End, choice::Choice, export, pool, watched};
+use crate::{
+    config::Config,
     terminal::{Answer, Progress, ask, out, tell},
-    watched,
 };
-use crate::config::Config;
 
 /// What to do with dead letters.
 #[derive(Args)]
@@ -233,7 +230,7 @@ async fn work(
 ) -> anyhow::Result<End> {
     let total = chosen.iter().map(|(_, letters)| letters).sum();
     let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
-    let mut progress = Progress::new(doing, total);
+    let mut progress = Progress::new(doing, "letter", total);
     let ended = loop {
         tokio::select! {
             biased;

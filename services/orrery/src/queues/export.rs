@@ -11,7 +11,7 @@ use anyhow::Context;
 use chrono::SecondsFormat;
 use clap::Args;
 use orrery_actors::store::dead_letters::{
-    BOOKKEEPING, Filter,
+    DROPPED, Filter,
     read::{self, Letter},
 };
 use orrery_console::{
@@ -22,14 +22,11 @@ use orrery_console::{
 };
 use uuid::Uuid;
 
-use super::{
-    End,
-    choice::Choice,
-    dead::sealer,
-    pool,
+use super::{End, choice::Choice, dead::sealer, pool};
+use crate::{
+    config::Config,
     terminal::{Progress, out, tell},
 };
-use crate::config::Config;
 
 /// Letters that are read at once.
 const PAGE: i64 = 200;
@@ -57,6 +54,11 @@ pub struct Export {
     reveal: bool,
 }
 
+/// The queues of all bridges, also of one that is turned off by now.
+fn bridges() -> [&'static str; 2] {
+    [orrery_maily::legacy::bridge().queue, orrery_spinoza::notifications::bridge().queue]
+}
+
 /// Shows one.
 pub async fn show(config: &Config, arguments: &Show, json: bool) -> anyhow::Result<End> {
     let key = sealer(config, arguments.reveal)?;
@@ -68,7 +70,7 @@ pub async fn show(config: &Config, arguments: &Show, json: bool) -> anyhow::Resu
         tell(&format!("there is no dead letter {}", arguments.id));
         return Ok(End::Nothing);
     };
-    let view = View::shown(letter, key.as_ref());
+    let view = View::shown(letter, key.as_ref(), &bridges());
     out(&if json { text::json(&view)? } else { page(letter, &view, arguments.reveal)? })?;
     if let Some(why) = &view.still_sealed {
         tell(&format!("orrery: not opened: {why}"));
@@ -96,8 +98,12 @@ fn page(letter: &Letter, view: &View<'_>, reveal: bool) -> anyhow::Result<String
     field("source", &known(letter.source.as_ref()));
     field("event", &known(letter.event_id.as_ref()));
     field("body", &format!("{} bytes, {}", letter.body.len(), known(letter.content_type.as_ref())));
+    if let Some(hidden) = view.hidden {
+        lines.push(format!("hidden    {hidden}"));
+        return Ok(lines.join("\n"));
+    }
     let headers = letter.headers.as_object().into_iter().flatten();
-    let own: Vec<_> = headers.filter(|(name, _)| !BOOKKEEPING.contains(&name.as_str())).collect();
+    let own: Vec<_> = headers.filter(|(name, _)| !DROPPED.contains(&name.as_str())).collect();
     if !own.is_empty() {
         lines.push("headers".to_owned());
     }
@@ -144,12 +150,12 @@ pub async fn export(config: &Config, arguments: Export) -> anyhow::Result<End> {
     };
     let filter = Filter { until: Some(until), ..filter };
     let mut connection = pool.get().await?;
-    let mut progress = Progress::new("exporting", total);
+    let mut progress = Progress::new("exporting", "letter", total);
     let (mut after, mut done, mut unopened) = (None, 0, 0);
     loop {
         let letters = read::letters(&mut connection, &filter, after, PAGE).await?;
         for letter in &letters {
-            let view = View::exported(letter, key.as_ref());
+            let view = View::exported(letter, key.as_ref(), &bridges());
             unopened += u64::from(view.still_sealed.is_some());
             writeln!(to, "{}", text::json(&view)?)?;
             done += 1;

@@ -13,8 +13,8 @@ use orrery_console::{
     text,
 };
 
-use super::{End, pool, terminal::out, watched};
-use crate::config::Config;
+use super::{End, pool, watched};
+use crate::{config::Config, terminal::out};
 
 /// How to watch.
 #[derive(Args)]

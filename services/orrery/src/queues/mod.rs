@@ -5,7 +5,6 @@ mod dead;
 mod export;
 mod list;
 mod purge;
-mod terminal;
 
 use std::process::ExitCode;
 
@@ -81,7 +80,7 @@ pub async fn run(config: Config, queues: Queues) -> anyhow::Result<ExitCode> {
     match ended {
         Ok(end) => Ok(end.into()),
         // A reader that has seen enough, such as head, is no fault.
-        Err(error) if terminal::is_closed(&error) => Ok(ExitCode::SUCCESS),
+        Err(error) if crate::terminal::is_closed(&error) => Ok(ExitCode::SUCCESS),
         Err(error) => Err(error),
     }
 }

@@ -8,11 +8,11 @@ use orrery_console::{
 };
 use serde_json::json;
 
-use super::{
-    End, handlers,
+use super::{End, handlers};
+use crate::{
+    config::Config,
     terminal::{Answer, ask, out, tell},
 };
-use crate::config::Config;
 
 /// What to empty.
 #[derive(Args)]
@@ -49,6 +49,11 @@ pub async fn run(config: &Config, arguments: &Purge, json: bool) -> anyhow::Resu
     let waiting = purge::waiting(&bus, &connection, &queues).await?;
     let total = waiting.iter().sum();
     let end = if total == 0 {
+        if json {
+            for queue in &queues {
+                out(&json!({"queue": queue, "purged": 0}).to_string())?;
+            }
+        }
         tell(&format!("nothing waits in {}", queues.join(", ")));
         End::Nothing
     } else {

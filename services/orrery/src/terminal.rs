@@ -60,6 +60,7 @@ pub async fn ask(question: &str, yes: bool) -> anyhow::Result<Answer> {
 /// How far long work is, on standard error: in place on a terminal, a line now and then otherwise.
 pub struct Progress {
     what: &'static str,
+    of: &'static str,
     total: u64,
     in_place: bool,
     told: Instant,
@@ -67,10 +68,10 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Work on `total` letters.
-    pub fn new(what: &'static str, total: u64) -> Self {
+    /// `what` is done to `total` things, one of which is `of`.
+    pub fn new(what: &'static str, of: &'static str, total: u64) -> Self {
         let in_place = std::io::stderr().is_terminal();
-        Self { what, total, in_place, told: Instant::now(), shown: false }
+        Self { what, of, total, in_place, told: Instant::now(), shown: false }
     }
 
     /// So many are done.
@@ -80,7 +81,7 @@ impl Progress {
             return;
         }
         self.told = Instant::now();
-        let line = format!("{} {} of {}", self.what, grouped(done), count(self.total, "letter"));
+        let line = format!("{} {} of {}", self.what, grouped(done), count(self.total, self.of));
         if self.in_place {
             self.shown = true;
             write!(std::io::stderr(), "\r{line}\u{1b}[K").ok();
