@@ -99,9 +99,12 @@ impl Archiver {
         let event = cloudevents_amqp::decode(properties, &raw.data).ok();
         let attempt = envelope::attempt(properties);
         let reason = envelope::text(properties, envelope::REASON).unwrap_or_else(|| unanswered(properties));
-        // A letter that the broker itself moved carries no id: its content and its handler are its identity.
-        let letter = envelope::text(properties, envelope::LETTER)
-            .unwrap_or_else(|| hex::encode(sha256(&[handler.as_bytes(), b"\0", &raw.data].concat())));
+        // A letter that the broker itself moved carries no id: its handler, what it is known by and its content are its identity.
+        let letter = envelope::text(properties, envelope::LETTER).unwrap_or_else(|| {
+            let known = event.as_ref().map(|event| format!("{}\0{}", event.source(), event.id()));
+            let known = known.unwrap_or_default();
+            hex::encode(sha256(&[handler.as_bytes(), b"\0", known.as_bytes(), b"\0", &raw.data].concat()))
+        });
         let causes = envelope::text(properties, envelope::CAUSES)
             .and_then(|text| serde_json::from_str(&text).ok())
             .unwrap_or_default();

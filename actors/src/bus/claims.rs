@@ -27,6 +27,8 @@ use crate::{
 pub const LEASE: Duration = Duration::from_secs(4);
 /// How often what is held is prolonged: three times before a claim ends.
 const RENEWAL: Duration = Duration::from_secs(1);
+/// How long it may take to tell a message that cannot be claimed from a database where none can.
+const PROBE: Duration = Duration::from_secs(1);
 /// The most that share one statement.
 const BATCH: usize = 256;
 
@@ -186,8 +188,13 @@ impl Keeper {
                     self.claimed(claim, answer, Ok(claimed));
                 }
             }
+            Err(error) if error.is_outage() => refuse(answers, error),
+            // Where that cannot be told, since all connections are at work, each is tried by itself.
+            Err(error) if matches!(inbox::is_writable(&self.pool, PROBE).await, Ok(false)) => {
+                refuse(answers, StoreError::Unwritable(Box::new(error)));
+            }
             // One that the database cannot take must not cost the others.
-            Err(error) if claims.len() > 1 && !error.is_outage() => {
+            Err(_) if claims.len() > 1 => {
                 for (claim, answer) in claims.iter().zip(answers) {
                     let alone = self.claim_all(Arc::from([claim.clone()])).await;
                     let claimed = alone
@@ -196,10 +203,7 @@ impl Keeper {
                     self.claimed(claim, answer, claimed);
                 }
             }
-            Err(error) => {
-                let error = Arc::new(error);
-                answers.into_iter().for_each(|answer| tell(answer, Err(Arc::clone(&error))));
-            }
+            Err(error) => refuse(answers, error),
         }
     }
 
@@ -269,6 +273,11 @@ impl Keeper {
             warn!(handler, %error, "claims could not be prolonged");
         }
     }
+}
+
+fn refuse(answers: Vec<oneshot::Sender<Answer<Claimed>>>, error: StoreError) {
+    let error = Arc::new(error);
+    answers.into_iter().for_each(|answer| tell(answer, Err(Arc::clone(&error))));
 }
 
 /// Who asked may have been cut off meanwhile.

@@ -1,9 +1,13 @@
 //! The consumer actor of one handler: its connection and its lane, acknowledging, waiting and draining.
 //! What happens to one delivery lives in `lane`; the processes of the quarantine lane in `quarantine`.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, future::OptionFuture};
 use lapin::{
     Channel, Connection,
     options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions},
@@ -24,10 +28,15 @@ use super::{
     lane::{InFlight, Lane, Next},
     topology,
 };
-use crate::supervise::{Held, Pulse, Shutdown, backoff::Backoff};
+use crate::{
+    store::{Pool, inbox},
+    supervise::{Held, Pulse, Shutdown, backoff::Backoff},
+};
 
 /// How long what is finished may wait for what was delivered before it.
 const STRAGGLERS: Duration = Duration::from_millis(100);
+/// How long the database may take to say that it is back.
+const PROBE: Duration = Duration::from_secs(2);
 /// A quarantine lane that was empty for so long needs no process.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -54,22 +63,19 @@ pub struct Consumer {
     pub shutdown: Shutdown,
 }
 
-enum Ended {
-    Shutdown,
-    Waiting(Failure),
-}
-
 /// One life's subscription to a queue.
 struct Subscription {
     channel: Channel,
     consumer: lapin::Consumer,
+    /// Whether the consumer stands.
+    is_taking: bool,
     queue: String,
     acks: Acks,
-    /// As many finished ones share an acknowledgement: a quarter of the prefetch. A quorum queue's client in the broker holds back what comes
-    /// while 32 commands are under way, and forgets it when the channel closes: more, smaller ones would be delivered again.
-    batch: usize,
-    /// As many finished ones are acknowledged one by one: half of the prefetch.
-    most_waiting: usize,
+    /// What is at work at once, at most. The broker counts for each consumer by itself, and one that comes after a pause may meet what was
+    /// begun before it.
+    prefetch: usize,
+    /// What came and is beyond that.
+    parked: VecDeque<InFlight>,
 }
 
 /// The deliveries at work, each by its task.
@@ -110,64 +116,64 @@ impl Consumer {
             random,
             claims,
         });
-        loop {
-            match self.consume(&connection, &lane).await? {
-                Ended::Shutdown => {
-                    lane.handler.close().await;
-                    close(&connection).await;
-                    return Ok(());
-                }
-                Ended::Waiting(failure) => {
-                    warn!(handler = lane.spec.name, reason = failure.reason, causes = ?failure.causes,
-                          "a dependency is away: taking nothing until it is back");
-                    if self.dependency_back(&connection, &lane).await? {
-                        info!(handler = lane.spec.name, "the dependency is back");
-                    }
-                }
+        tokio::select! {
+            consumed = self.consume(&connection, &lane) => consumed?,
+            // Its requests never end as long as there is a lane.
+            Some(ended) = keepers.join_next() => {
+                let why = ended.map_or_else(|error| error.to_string(), |()| "it returned".to_owned());
+                return Err(BusError::Cancelled(format!("{name}: the keeper of claims ended: {why}")));
             }
         }
+        lane.handler.close().await;
+        close(&connection).await;
+        Ok(())
     }
 
-    async fn consume(&mut self, connection: &Connection, lane: &Arc<Lane>) -> Result<Ended, BusError> {
+    async fn consume(&mut self, connection: &Connection, lane: &Arc<Lane>) -> Result<(), BusError> {
         let mut subscription = self.subscribe(connection, lane).await?;
         let mut work = AtWork::default();
         let mut stragglers = tokio::time::interval(STRAGGLERS);
-        let ended = loop {
-            tokio::select! {
-                delivery = subscription.consumer.next() => {
+        // While a dependency is away: what tells when it is back. What is at work then goes on.
+        let mut back = OptionFuture::default();
+        loop {
+            let failure = tokio::select! {
+                // Also polled while nothing more can be begun: its end is the connection's.
+                delivery = subscription.consumer.next(), if subscription.is_taking => {
                     let delivery = subscription.delivered(delivery)?;
-                    if let Some((tag, next)) = work.start(lane, delivery, &self.pulse)
-                        && let Some(failure) = subscription.finish(&mut work, tag, next).await?
-                    {
-                        break Ended::Waiting(failure);
-                    }
+                    let failure = subscription.begin(&mut work, lane, &self.pulse, delivery).await?;
                     // The stream is not tokio's: while it has deliveries at hand, nothing else would make this task let others run.
                     tokio::task::consume_budget().await;
+                    failure
                 }
                 Some((tag, next)) = work.next() => {
-                    if let Some(failure) = subscription.finish(&mut work, tag, next).await? {
-                        break Ended::Waiting(failure);
-                    }
+                    let failure = subscription.finish(&mut work, tag, next).await?;
+                    failure.or(subscription.begin_parked(&mut work, lane, &self.pulse).await?)
+                }
+                Some(answered) = &mut back => {
+                    answered?;
+                    info!(handler = lane.spec.name, "the dependency is back");
+                    back = OptionFuture::default();
+                    subscription.take_up(lane).await?;
+                    None
                 }
                 _ = stragglers.tick(), if subscription.acks.waiting() > 0 => {
                     subscription.acks.flush(&subscription.channel, true).await?;
+                    None
                 }
-                () = idle(&self.source), if work.is_empty() => {}
-                () = self.shutdown.requested() => break Ended::Shutdown,
+                () = idle(&self.source), if work.is_empty() => None,
+                () = self.shutdown.requested() => break,
+            };
+            if let Some(failure) = failure.filter(|_| subscription.is_taking) {
+                warn!(handler = lane.spec.name, reason = failure.reason, causes = ?failure.causes,
+                      "a dependency is away: taking nothing until it is back");
+                subscription.leave_off(lane).await?;
+                back = Some(dependency_back(self.footing.pool.clone(), connection, lane).boxed()).into();
             }
-        };
-        let tag = subscription.consumer.tag();
-        let cancel = subscription.channel.basic_cancel(tag, BasicCancelOptions::default());
-        lane.bus.within(cancel).await?;
-        let limit = match ended {
-            Ended::Shutdown => self.shutdown.grace(),
-            Ended::Waiting(_) => lane.spec.time_limit,
-        };
-        work.drain(lane, &mut subscription.acks, limit).await?;
-        subscription.hand_back_rest(lane).await?;
+        }
+        subscription.leave_off(lane).await?;
+        work.drain(lane, &mut subscription.acks, self.shutdown.grace()).await?;
         subscription.acks.flush(&subscription.channel, true).await?;
-        lane.bus.within(subscription.channel.close(200, "".into())).await?;
-        Ok(ended)
+        lane.bus.within(subscription.channel.close(200, "".into())).await
     }
 
     async fn subscribe(&self, connection: &Connection, lane: &Lane) -> Result<Subscription, BusError> {
@@ -178,35 +184,38 @@ impl Consumer {
         let open = async {
             let channel = connection.create_channel().await?;
             channel.basic_qos(prefetch, BasicQosOptions::default()).await?;
-            let consumer = channel
-                .basic_consume(
-                    queue.as_str().into(),
-                    "".into(),
-                    BasicConsumeOptions::default(),
-                    FieldTable::default(),
-                )
-                .await?;
+            let consumer = take_from(&channel, &queue).await?;
             Ok((channel, consumer))
         };
         let (channel, consumer) = lane.bus.within(open).await?;
-        let (batch, most_waiting) = (usize::from(prefetch / 4), usize::from(prefetch / 2));
-        Ok(Subscription { channel, consumer, queue, acks: Acks::default(), batch, most_waiting })
+        let prefetch = usize::from(prefetch);
+        Ok(Subscription {
+            channel,
+            consumer,
+            is_taking: true,
+            queue,
+            acks: Acks::default(),
+            prefetch,
+            parked: VecDeque::new(),
+        })
     }
+}
 
-    /// Probes until everything that the handler needs answers; false when a shutdown came first.
-    async fn dependency_back(&mut self, connection: &Connection, lane: &Lane) -> Result<bool, BusError> {
-        let mut backoff = Backoff::dependency();
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(backoff.next(&lane.random)) => {}
-                () = self.shutdown.requested() => return Ok(false),
-            }
-            if !connection.status().connected() {
-                return Err(BusError::Cancelled(lane.spec.name.to_owned()));
-            }
-            if self.footing.pool.is_up(Duration::from_secs(2)).await && lane.handler.probe().await.is_ok() {
-                return Ok(true);
-            }
+async fn take_from(channel: &Channel, queue: &str) -> lapin::Result<lapin::Consumer> {
+    let (tag, options) = ("".into(), BasicConsumeOptions::default());
+    channel.basic_consume(queue.into(), tag, options, FieldTable::default()).await
+}
+
+/// Probes until everything that the handler needs answers.
+async fn dependency_back(pool: Pool, connection: &Connection, lane: &Lane) -> Result<(), BusError> {
+    let mut backoff = Backoff::dependency();
+    loop {
+        tokio::time::sleep(backoff.next(&lane.random)).await;
+        if !connection.status().connected() {
+            return Err(BusError::Cancelled(lane.spec.name.to_owned()));
+        }
+        if matches!(inbox::is_writable(&pool, PROBE).await, Ok(true)) && lane.handler.probe().await.is_ok() {
+            return Ok(());
         }
     }
 }
@@ -232,6 +241,40 @@ impl Subscription {
         Ok(InFlight::new(raw))
     }
 
+    /// Begins a delivery if it may; what the consumer must wait for, if anything.
+    async fn begin(
+        &mut self,
+        work: &mut AtWork,
+        lane: &Arc<Lane>,
+        pulse: &Pulse,
+        delivery: InFlight,
+    ) -> Result<Option<Failure>, BusError> {
+        if work.tasks.len() >= self.prefetch {
+            self.parked.push_back(delivery);
+            return Ok(None);
+        }
+        match work.start(lane, delivery, pulse) {
+            Some((tag, next)) => self.finish(work, tag, next).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Begins what was parked, as far as there is room again.
+    async fn begin_parked(
+        &mut self,
+        work: &mut AtWork,
+        lane: &Arc<Lane>,
+        pulse: &Pulse,
+    ) -> Result<Option<Failure>, BusError> {
+        let mut waiting = None;
+        while work.tasks.len() < self.prefetch
+            && let Some(delivery) = self.parked.pop_front()
+        {
+            waiting = self.begin(work, lane, pulse, delivery).await?.or(waiting);
+        }
+        Ok(waiting)
+    }
+
     /// Takes what is finished and acknowledges it; what the consumer must wait for, if anything.
     async fn finish(
         &mut self,
@@ -249,17 +292,34 @@ impl Subscription {
             self.acks.finish(tag);
             finished = work.next().now_or_never().flatten();
         }
-        if self.acks.waiting() >= self.batch {
-            let stragglers = self.acks.waiting() > self.most_waiting;
+        // A quarter of the prefetch shares an acknowledgement; from a half on they go one by one. A quorum queue's client in the broker holds
+        // back what comes while 32 commands are under way, and forgets it when the channel closes: more, smaller ones would be delivered again.
+        if self.acks.waiting() >= self.prefetch / 4 {
+            let stragglers = self.acks.waiting() > self.prefetch / 2;
             self.acks.flush(&self.channel, stragglers).await?;
         }
         Ok(waiting)
     }
 
-    /// What had been delivered and was not begun goes to the retry queue, uncounted.
-    async fn hand_back_rest(&mut self, lane: &Lane) -> Result<(), BusError> {
+    /// Takes again, with a consumer anew.
+    async fn take_up(&mut self, lane: &Lane) -> Result<(), BusError> {
+        self.consumer = lane.bus.within(take_from(&self.channel, &self.queue)).await?;
+        self.is_taking = true;
+        Ok(())
+    }
+
+    /// Takes nothing more; what had been delivered and was not begun goes to the retry queue, uncounted.
+    async fn leave_off(&mut self, lane: &Lane) -> Result<(), BusError> {
+        if !std::mem::take(&mut self.is_taking) {
+            return Ok(());
+        }
+        let cancel = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
+        lane.bus.within(cancel).await?;
         while let Some(Some(delivery)) = self.consumer.next().now_or_never() {
             let delivery = self.delivered(Some(delivery))?;
+            self.parked.push_back(delivery);
+        }
+        while let Some(delivery) = self.parked.pop_front() {
             lane.hand_back(&delivery).await?;
             self.acks.finish(delivery.tag());
         }

@@ -25,8 +25,10 @@ pub const LETTER: &str = "letter";
 pub const EXPIRY: &str = "cloudEvents:expirytime";
 /// Where RabbitMQ 3 keeps what an AMQP 1.0 sender said of its message: the one header of the broker's that is the sender's.
 pub const AMQP10: &str = "x-amqp-1.0-app-properties";
-/// All of these: what a message does not have when it is tried anew.
-pub const OURS: &[&str] = &[ATTEMPT, REASON, CAUSES, FAILED_AT, HANDLER, LETTER];
+/// Whom RabbitMQ sends a copy to, whatever the exchange: whoever may write here must not write there in our name.
+pub const COPIES: [&str; 2] = ["CC", "BCC"];
+/// What a message does not have when it is tried anew.
+pub const DROPPED: &[&str] = &[ATTEMPT, REASON, CAUSES, FAILED_AT, HANDLER, LETTER, "CC", "BCC"];
 
 /// A header must fit into one frame, and an error of a library may be long.
 const MAX_TEXT_BYTES: usize = 500;
@@ -59,11 +61,12 @@ pub fn text(properties: &BasicProperties, name: &str) -> Option<String> {
     }
 }
 
-/// The message's properties for its next queue: what the broker added (`x-*`) and the old expiration are dropped.
+/// The message's properties for its next queue: what the broker added (`x-*`), copies and the old expiration are dropped.
 pub fn onward(properties: &BasicProperties, attempt: i64) -> BasicProperties {
     let mut headers = FieldTable::default();
     for (name, value) in properties.headers().iter().flat_map(|headers| headers.inner()) {
-        if !name.as_str().starts_with("x-") || name.as_str() == AMQP10 {
+        let text = name.as_str();
+        if (!text.starts_with("x-") || text == AMQP10) && !COPIES.contains(&text) {
             headers.insert(name.clone(), value.clone());
         }
     }
@@ -141,8 +144,11 @@ mod tests {
     }
 
     #[test]
-    fn what_the_broker_added_is_dropped_and_the_attempt_is_set() {
+    fn what_the_broker_added_and_copies_are_dropped_and_the_attempt_is_set() {
         let mut headers = FieldTable::default();
+        for name in COPIES {
+            headers.insert(name.into(), AMQPValue::FieldArray(Vec::new().into()));
+        }
         headers.insert("x-death".into(), AMQPValue::LongLongInt(1));
         headers.insert("cloudEvents_id".into(), AMQPValue::LongString("1".into()));
         let properties = BasicProperties::default().with_headers(headers).with_expiration("5".into());

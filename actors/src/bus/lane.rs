@@ -24,11 +24,17 @@ use super::{
 use crate::{
     clock::Clock,
     random::Random,
-    store::inbox::{Claim, Claimed, MessageKey},
+    store::{
+        StoreError,
+        inbox::{Claim, Claimed, MessageKey},
+    },
 };
 
 /// How soon a message whose claim may end by itself is claimed again.
 const CLAIM_AGAIN: Duration = Duration::from_millis(500);
+
+/// How far the clock of whoever wrote an expiry may be behind ours.
+const SKEW: Duration = Duration::from_secs(60);
 
 /// What every delivery of a handler shares, in one life of its consumer.
 pub struct Lane {
@@ -206,7 +212,9 @@ impl Lane {
         }
         self.claims.claim(claim.clone()).await.map_err(|error| {
             let failure = Failure::of(&*error);
-            if error.is_outage() { Outcome::Wait(failure) } else { Outcome::Retry(failure) }
+            // A keeper that ended is no fault of the message either: the consumer ends with it.
+            let blameless = error.is_outage() || matches!(*error, StoreError::Task(_));
+            if blameless { Outcome::Wait(failure) } else { Outcome::Retry(failure) }
         })
     }
 
@@ -251,7 +259,7 @@ impl Lane {
     }
 
     fn is_expired(&self, event: &Event, properties: &BasicProperties) -> bool {
-        expiry(event, properties).is_some_and(|expiry| expiry < self.clock.now())
+        expiry(event, properties).is_some_and(|expiry| expiry < self.clock.now() - SKEW)
     }
 }
 

@@ -160,7 +160,7 @@ impl Topology {
         });
     }
 
-    /// Every routing key that is bound for by name, and every queue, which the default exchange takes as a key.
+    /// The pattern of every binding, and every queue, which the default exchange takes as a key.
     pub fn routing_keys(&self) -> Vec<String> {
         let queues = self.queues.iter().map(|queue| queue.name.clone());
         queues.chain(self.bindings.iter().map(|binding| binding.key.clone())).collect()
@@ -258,6 +258,15 @@ mod tests {
         assert_eq!(topology.queues[2].arguments["x-delivery-limit"], 1);
         let unlimited = Topology::wanted(&[spec(&[])], &[], true);
         assert_eq!(unlimited.queues[0].arguments["x-delivery-limit"], -1);
+    }
+
+    #[test]
+    fn a_bridges_queue_is_bound_to_where_others_write_and_buries_nothing_by_itself() {
+        let mut topology = Topology::wanted(&[], &[], true);
+        topology.bridge("spinoza.notifications", "s3.notifications");
+        assert_eq!(sources(&topology, "spinoza.notifications"), [INGRESS]);
+        assert_eq!(topology.queues[0].arguments["x-delivery-limit"], -1);
+        assert!(!topology.queues[0].arguments.contains_key("x-dead-letter-exchange"));
     }
 
     #[test]

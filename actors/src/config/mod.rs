@@ -18,12 +18,17 @@ use std::{
 
 use figment::{
     Figment,
+    error::Kind,
     providers::{Env, Format, Toml},
 };
 use serde::de::DeserializeOwned;
 
 /// The prefix of the variables; sections and fields are separated by two underscores (`ORRERY_DATABASE__URL`).
 pub const PREFIX: &str = "ORRERY_";
+
+/// The fields that take what stands in their variable as it is, instead of reading it as TOML.
+const TEXTS: &[&str] =
+    &["url", "management_url", "username", "password", "access_key", "secret_key", "master", "mail"];
 
 /// Why there is no configuration.
 #[derive(Debug, thiserror::Error)]
@@ -57,12 +62,40 @@ pub fn load<T: DeserializeOwned + Section>(file: Option<&Path>) -> Result<T, Con
         }
         figment = figment.merge(Toml::file_exact(file));
     }
-    let figment = figment.merge(Env::prefixed(PREFIX).ignore(&["config", "bin", "profile"]).split("__"));
+    let variables = Env::prefixed(PREFIX).ignore(&["config", "bin", "profile"]).split("__");
+    let mut figment = figment.merge(variables.clone());
+    // A password of digits is no number.
+    for (path, text) in variables.iter().filter(|(path, _)| is_text(path.as_str())) {
+        figment = figment.merge((path.as_str(), plain(&text)));
+    }
     let figment = with_files(figment)?;
-    let config: T = figment.extract().map_err(|error| ConfigError::Unreadable(Box::new(error)))?;
+    let config: T = figment.extract().map_err(unreadable)?;
     let mut faults = Vec::new();
     config.validate(&mut faults);
     if faults.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(faults)) }
+}
+
+/// Whether a field holds text of any kind, by its path; most of it is secret.
+fn is_text(path: &str) -> bool {
+    let name = path.rsplit('.').next().unwrap_or(path);
+    TEXTS.contains(&name)
+}
+
+/// Without the white space around it, such as the end of a file's line, and the quotes that TOML would want.
+fn plain(text: &str) -> &str {
+    let text = text.trim();
+    let unquoted = ['"', '\''].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote));
+    unquoted.unwrap_or(text)
+}
+
+/// A fault that shows no secret: figment's own words for a wrong type name the value.
+fn unreadable(error: figment::Error) -> ConfigError {
+    match &error.kind {
+        Kind::InvalidType(_, wanted) | Kind::InvalidValue(_, wanted) => {
+            ConfigError::Invalid(vec![format!("{}: {wanted} is wanted here", error.path.join("."))])
+        }
+        _ => ConfigError::Unreadable(Box::new(error)),
+    }
 }
 
 /// A duration as the configuration has it, `24h` or `7days`, for a command's argument.
@@ -121,6 +154,20 @@ mod tests {
         let fault = load::<Small>(Some(&file)).unwrap_err().to_string();
         assert!(fault.contains("database.url: is given twice"), "{fault}");
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn what_a_variable_holds_is_taken_without_its_wrapping() {
+        for (text, wanted) in [
+            ("0123", "0123"),
+            (" a b\n", "a b"),
+            ("\"0123\"", "0123"),
+            ("'x'", "x"),
+            ("\"", "\""),
+            ("a\"", "a\""),
+        ] {
+            assert_eq!(plain(text), wanted);
+        }
     }
 
     #[test]

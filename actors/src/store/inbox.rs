@@ -1,16 +1,16 @@
 //! The inbox: a lease on a message while it is worked on, a mark when its effect is done. All times are the database's.
 //! Statements take many messages of one handler at once; who gathers them is `bus::claims`.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use diesel::{
     OptionalExtension, QueryableByName,
     sql_types::{Array, Bool, Double, Integer, Text, Uuid as SqlUuid},
 };
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::{StoreError, prepared::prepared};
+use super::{Pool, StoreError, prepared::prepared};
 
 /// What a message is known by: one effect per handler, source and id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -140,6 +140,26 @@ pub async fn claim(
             }
         })
         .collect())
+}
+
+/// Whether the database takes a claim: it is neither a standby nor out of room.
+///
+/// # Errors
+/// When it does not say so within `limit`, or no connection can be had.
+pub async fn is_writable(pool: &Pool, limit: Duration) -> Result<bool, StoreError> {
+    let tried = pool.run(|mut connection| async move {
+        let probe = connection.transaction(async |connection| {
+            prepared(
+                "INSERT INTO bus.inbox (handler, source, id, token, claimed_until) \
+                 VALUES ('', '', gen_random_uuid()::text, gen_random_uuid(), '-infinity')",
+            )
+            .execute(connection)
+            .await?;
+            Err::<(), _>(diesel::result::Error::RollbackTransaction)
+        });
+        Ok::<_, StoreError>(matches!(probe.await, Err(diesel::result::Error::RollbackTransaction)))
+    });
+    tokio::time::timeout(limit, tried).await.unwrap_or(Err(StoreError::Silent(limit)))
 }
 
 /// Prolongs those claims that are still ours.

@@ -26,6 +26,9 @@ pub enum StoreError {
     /// The database refused or went away.
     #[error("the database failed: {0}")]
     Query(#[from] diesel::result::Error),
+    /// The database answers and takes no writes: a standby, or a full disk.
+    #[error("the database takes no writes: {0}")]
+    Unwritable(#[source] Box<Self>),
     /// The database took the statement and never answered.
     #[error("the database did not answer within {0:?}")]
     Silent(Duration),
@@ -40,20 +43,31 @@ pub enum StoreError {
     LeaseLost,
 }
 
+/// What diesel has no kind for, so the server's own words decide (SQLSTATE 57014, 57P01 to 57P03, 40P01, 53100, 53200). Where they are not
+/// English, a claim still tells by trying another one (`inbox::is_writable`).
+const OUTAGES: &[&str] = &[
+    "terminating connection",
+    "the database system is",
+    "canceling statement due to",
+    "deadlock detected",
+    "could not extend file",
+    "could not write to file",
+    "out of memory",
+    "out of shared memory",
+];
+
 impl StoreError {
     /// Whether the database is away, as opposed to refusing this one statement.
     pub fn is_outage(&self) -> bool {
         use diesel::result::{DatabaseErrorKind as Kind, Error};
         match self {
-            Self::Unavailable(_) | Self::Silent(_) => true,
+            Self::Unavailable(_) | Self::Unwritable(_) | Self::Silent(_) => true,
             Self::Query(Error::DatabaseError(kind, information)) => match kind {
-                Kind::ClosedConnection | Kind::UnableToSendCommand | Kind::SerializationFailure => true,
-                // diesel knows no kind for these, so the server's own words decide (SQLSTATE 57014, 57P01 to 57P03).
-                Kind::Unknown => {
-                    ["terminating connection", "the database system is", "canceling statement due to"]
-                        .iter()
-                        .any(|start| information.message().starts_with(start))
-                }
+                Kind::ClosedConnection
+                | Kind::UnableToSendCommand
+                | Kind::SerializationFailure
+                | Kind::ReadOnlyTransaction => true,
+                Kind::Unknown => OUTAGES.iter().any(|start| information.message().starts_with(start)),
                 _ => false,
             },
             Self::Query(Error::BrokenTransactionManager) => true,

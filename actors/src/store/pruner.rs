@@ -12,7 +12,10 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use tracing::info;
 
 use super::{Pool, StoreError};
-use crate::{config::retention::Retention, supervise::Shutdown};
+use crate::{
+    config::retention::Retention,
+    supervise::{Pulse, Shutdown},
+};
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(600);
@@ -29,6 +32,8 @@ pub struct Pruner {
     pub handlers: Vec<&'static str>,
     /// How long rows are kept.
     pub retention: Retention,
+    /// What it shows of its work.
+    pub pulse: Pulse,
     /// When to end.
     pub shutdown: Shutdown,
 }
@@ -59,7 +64,10 @@ impl Pruner {
             }
             let mut shutdown = self.shutdown.clone();
             tokio::select! {
-                pruned = self.prune() => pruned?,
+                pruned = async {
+                    let held = self.pulse.take();
+                    self.prune().await.map(|()| held.done())
+                } => pruned?,
                 () = shutdown.requested() => return Ok(()),
             }
         }
@@ -72,6 +80,7 @@ impl Pruner {
                 let mut connection = self.pool.get().await?;
                 let removed = dead_letters(&mut connection, &self.handlers, keep.as_secs_f64()).await?;
                 drop(connection);
+                self.pulse.beat();
                 letters += removed;
                 if removed == 0 {
                     break;
@@ -85,6 +94,7 @@ impl Pruner {
             let swept =
                 inbox(&mut connection, &self.handlers, self.retention.inbox.as_secs_f64(), after).await?;
             drop(connection);
+            self.pulse.beat();
             rows += swept.removed;
             match swept.reached {
                 Some(reached) if swept.seen == ROWS => after = reached,

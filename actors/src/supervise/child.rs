@@ -126,12 +126,7 @@ impl Child {
         let mut fate = lock(&self.fate);
         if let Some(life) = fate.life.take() {
             let depth = self.pulse.depth();
-            error!(
-                child = self.name,
-                stalled_ms = stalled.as_millis(),
-                depth,
-                "no progress with work at hand, is cancelled"
-            );
+            // Whoever keeps it alive logs it: the log may be what is blocked.
             fate.cancelled = Some(format!("no progress for {} s with {depth} at hand", stalled.as_secs()));
             life.abort();
         }
@@ -181,7 +176,7 @@ impl Supervisor {
     /// # Errors
     /// When the thread cannot be started.
     pub fn new(main: &'static Runtime, random: Random, limits: Limits) -> std::io::Result<Self> {
-        let (trigger, shutdown) = ShutdownTrigger::new(limits.grace);
+        let (trigger, shutdown) = ShutdownTrigger::new();
         let children = Arc::<Children>::default();
         watchdog::start(Arc::downgrade(&children), limits.blocked)?;
         Ok(Self { main, random, limits, trigger, shutdown, children, tasks: Arc::default() })
@@ -322,7 +317,12 @@ impl Supervisor {
 
     /// Asks every child to end and waits for them, `grace` at most.
     pub async fn shutdown(&self) {
-        self.trigger.shutdown();
+        self.shutdown_within(self.limits.grace).await;
+    }
+
+    /// The same with what is left of the grace.
+    pub async fn shutdown_within(&self, grace: Duration) {
+        self.trigger.shutdown_within(grace);
         let tasks = std::mem::take(&mut *lock(&self.tasks));
         let all = async {
             for task in tasks {
@@ -331,10 +331,11 @@ impl Supervisor {
                 }
             }
         };
-        let grace = self.limits.grace;
         match tokio::time::timeout(grace, all).await {
             Ok(()) => info!("every actor ended"),
-            Err(_) => warn!(grace_ms = grace.as_millis(), "the grace is over, the rest is cut off"),
+            Err(_) => {
+                warn!(grace_ms = grace.as_millis(), "the grace is over, the rest is cut off");
+            }
         }
     }
 }

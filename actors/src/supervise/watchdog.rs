@@ -1,12 +1,19 @@
 //! The thread that watches the children from outside every runtime: one without progress is cancelled at its await; a blocked thread, which
 //! nothing can cancel, ends the process, so that it is started again.
 
-use std::{io::Write, sync::Weak, thread, time::Duration};
+use std::{
+    io::Write,
+    sync::{Weak, mpsc},
+    thread,
+    time::Duration,
+};
 
 use super::{child::Children, polls};
 
 /// How often it looks.
 const TICK: Duration = Duration::from_millis(250);
+/// How long the last line may take.
+const LAST_LINE: Duration = Duration::from_secs(1);
 /// The exit code of a process that ended itself: EX_SOFTWARE of sysexits.h.
 const BLOCKED: i32 = 70;
 
@@ -27,12 +34,16 @@ pub(super) fn start(children: Weak<Children>, blocked_limit: Duration) -> std::i
     Ok(())
 }
 
-/// The log may be what is blocked: the last line goes to standard error by itself as well.
+/// The last line goes to standard error by itself; that may be what is blocked, so it is not waited for much longer.
 fn end(name: &str, since: Duration) -> ! {
     let line = format!(
         "orrery: {name} has blocked its thread for {} s: the process ends, to be started again\n",
         since.as_secs()
     );
-    let _unseen = std::io::stderr().write_all(line.as_bytes()).is_err();
+    let (written, wait) = mpsc::channel();
+    let write = move || written.send(std::io::stderr().write_all(line.as_bytes()));
+    if thread::Builder::new().spawn(write).is_ok() {
+        let _unseen = wait.recv_timeout(LAST_LINE).is_err();
+    }
     std::process::exit(BLOCKED)
 }

@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use orrery_actors::{clock::Clock, store::Pool, supervise::Shutdown};
+use orrery_actors::{
+    clock::Clock,
+    store::Pool,
+    supervise::{Pulse, Shutdown},
+};
 
 use crate::{
     account::register,
@@ -26,6 +30,8 @@ pub struct Keeper {
     pub keys: KeySet,
     /// The time.
     pub clock: Clock,
+    /// What it shows of its work.
+    pub pulse: Pulse,
     /// When to end.
     pub shutdown: Shutdown,
 }
@@ -38,11 +44,13 @@ impl Keeper {
     pub async fn run(mut self) -> Result<(), KeyError> {
         loop {
             {
+                let held = self.pulse.take();
                 let mut connection = self.pool.get().await?;
                 let now = self.clock.now();
                 self.keys.refresh(&mut connection, &self.vault.signing_keys, now).await?;
                 refresh::prune(&mut connection, now).await?;
                 register::prune_answers(&mut connection, now).await?;
+                held.done();
             }
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}

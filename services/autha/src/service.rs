@@ -121,8 +121,9 @@ impl Autha {
         supervisor.start("autha.keeper", {
             let (pool, vault, keys, clock) = (pool.clone(), Arc::clone(&vault), keys.clone(), clock.clone());
             let signal = supervisor.shutdown_signal();
-            move |_| {
+            move |pulse| {
                 Keeper {
+                    pulse,
                     pool: pool.clone(),
                     vault: Arc::clone(&vault),
                     keys: keys.clone(),
@@ -136,8 +137,9 @@ impl Autha {
             let (pool, objects, clock) = (pool.clone(), objects.clone(), clock.clone());
             let (after, every) = (config.sweep_after, config.sweep_every);
             let signal = supervisor.shutdown_signal();
-            move |_| {
+            move |pulse| {
                 Sweeper {
+                    pulse,
                     pool: pool.clone(),
                     objects: objects.clone(),
                     clock: clock.clone(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use orrery_tests::{Person, TlsPostgres, World};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -121,8 +122,9 @@ async fn the_servers_certificate_is_believed_as_far_as_sslmode_says() -> Result<
     Ok(())
 }
 
-/// A TLS listener with the certificate in `folder` that passes everything on to `upstream`, as a proxy before the gateway does.
-async fn terminate(folder: &Path, upstream: String) -> Result<u16> {
+/// A listener with the certificate in `folder` that passes everything on to `upstream`, as a proxy before the gateway does: over TLS from the
+/// first byte, or after what `greet` says in the clear. Whoever is greeted is not greeted again by `upstream`.
+async fn terminate(folder: &Path, upstream: String, greet: bool) -> Result<u16> {
     let certificate = CertificateDer::from_pem_file(folder.join("server.pem"))?;
     let key = PrivateKeyDer::from_pem_file(folder.join("server.key"))?;
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key)?;
@@ -133,13 +135,64 @@ async fn terminate(folder: &Path, upstream: String) -> Result<u16> {
         while let Ok((stream, _)) = listener.accept().await {
             let (acceptor, upstream) = (acceptor.clone(), upstream.clone());
             tokio::spawn(async move {
-                let (mut client, mut server) =
-                    (acceptor.accept(stream).await?, TcpStream::connect(upstream).await?);
+                let mut server = BufReader::new(TcpStream::connect(upstream).await?);
+                let mut stream = BufReader::new(stream);
+                if greet {
+                    starttls(&mut stream).await?;
+                    server.read_line(&mut String::new()).await?;
+                }
+                let mut client = acceptor.accept(stream).await?;
                 tokio::io::copy_bidirectional(&mut client, &mut server).await
             });
         }
     });
     Ok(port)
+}
+
+/// What an SMTP server says until TLS begins (RFC 3207).
+async fn starttls(stream: &mut BufReader<TcpStream>) -> std::io::Result<()> {
+    for (verb, answer) in
+        [("", "220 edge.test ESMTP"), ("EHLO", "250-edge.test\r\n250 STARTTLS"), ("STARTTLS", "220 go ahead")]
+    {
+        let mut line = String::new();
+        if !verb.is_empty() {
+            stream.read_line(&mut line).await?;
+        }
+        if !line.starts_with(verb) {
+            return Err(std::io::Error::other(format!("{verb} expected")));
+        }
+        stream.write_all(format!("{answer}\r\n").as_bytes()).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mails_leave_over_tls_to_a_server_that_the_system_trusts_and_to_no_other() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    signed_by_an_authority(folder.path())?;
+    let world = World::start().await?;
+    let _front = world.spawn(&["gateway", "autha"]).await?;
+    let mut sent = 0;
+    for (tls, greet) in [("starttls", true), ("tls", false)] {
+        let port = terminate(folder.path(), world.smtp().addr().to_string(), greet).await?.to_string();
+        let server = [
+            ("ORRERY_MAILY__SMTP__HOST", "localhost"),
+            ("ORRERY_MAILY__SMTP__PORT", port.as_str()),
+            ("ORRERY_MAILY__SMTP__TLS", tls),
+        ];
+        let trusting = |authority: &str| folder.path().join(authority).display().to_string();
+        let (other, authority) = (trusting("other.pem"), trusting("ca.pem"));
+        let doubted = [&server[..], &[("SSL_CERT_FILE", other.as_str())]].concat();
+        let checked = world.run_with(&["check"], &doubted, SOON).await?;
+        ensure!(checked.output.contains("failed  mail"), "{}", checked.output);
+
+        let trusted = [&server[..], &[("SSL_CERT_FILE", authority.as_str())]].concat();
+        let _maily = world.spawn_with(&["maily"], &trusted).await?;
+        world.client()?.sign_up(&Person::new()).await?.expect(201)?;
+        sent += 1;
+        world.smtp().wait_for(sent, SOON).await?;
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -149,7 +202,7 @@ async fn the_demo_speaks_https_to_a_server_that_the_system_trusts() -> Result<()
     let world = World::builder().capture().start().await?;
     let _all = world.spawn(&[]).await?;
     let gateway = world.gateway_url().trim_start_matches("http://").to_owned();
-    let url = format!("https://localhost:{}", terminate(folder.path(), gateway).await?);
+    let url = format!("https://localhost:{}", terminate(folder.path(), gateway, false).await?);
     for (authority, works) in [("ca.pem", true), ("other.pem", false)] {
         let authority = folder.path().join(authority);
         let trusted = [("SSL_CERT_FILE", authority.to_str().context("a path that is no UTF-8")?)];

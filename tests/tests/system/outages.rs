@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use orrery_tests::{
     Person, World,
     deadline::{eventually, throughout},
@@ -25,6 +25,7 @@ async fn twenty_people_sign_up_without_a_broker_and_get_their_mails_when_it_is_b
     ensure!(health.body["degraded"][0] == "rabbitmq", "{}", health.body);
     ensure!(world.smtp().mails().is_empty());
     world.proxies().broker.restore().await?;
+    world.smtp().wait_for(1, Duration::from_secs(5)).await?;
     for person in &people {
         world.smtp().wait_until(|mails| mails.iter().any(|mail| mail.is_to(&person.email)), SOON).await?;
     }
@@ -122,5 +123,86 @@ async fn without_a_bucket_uploads_are_refused_and_taken_ones_wait() -> Result<()
     world.proxies().storage.restore().await?;
     let upload = client.wait_upload(taken.location()?, SOON).await?;
     ensure!(upload["status"] == "done", "{upload}");
+    Ok(())
+}
+
+/// Spinoza meets a database that refuses all claims, as `refuse` makes it, with a message in hand; then `mend` is executed. It waits meanwhile.
+async fn claims_are_refused_for_a_while(refuse: &str, mend: &str) -> Result<()> {
+    let world = World::start().await?;
+    let _front = world.spawn(&["gateway", "autha"]).await?;
+    let spinoza = world.spawn(&["spinoza"]).await?;
+    let client = world.client()?.signed_up(&Person::new()).await?;
+    // It has the message in hand, and not yet claimed.
+    spinoza.freeze()?;
+    let taken = client.put_avatar(pictures::astronaut()?, "image/jpeg").await?.expect(202)?;
+    let sent =
+        "SELECT count(*) FROM bus.outbox WHERE type = 'com.gravitalia.image.uploaded.v1' AND status = 'sent'";
+    eventually(SOON, "the event is sent", async || {
+        (world.database().count(sent).await.ok()? == 1).then_some(())
+    })
+    .await?;
+    let name = world.database().name();
+    world.database().execute(&refuse.replace("DATABASE_NAME", name)).await?;
+    spinoza.thaw()?;
+    eventually(SOON, "spinoza waits", async || {
+        spinoza.log().contains("taking nothing until it is back").then_some(())
+    })
+    .await?;
+    // It was handed back, and nobody takes it.
+    world.broker().wait_depth("spinoza.images", SOON, |depth| depth.ready == 1).await?;
+    world.database().execute(&mend.replace("DATABASE_NAME", name)).await?;
+    let upload = client.wait_upload(taken.location()?, SOON).await?;
+    ensure!(upload.get("status").is_some_and(|status| status == "done"), "{upload}");
+    ensure!(!spinoza.log().contains("is tried once more"), "a message was blamed:\n{}", spinoza.log());
+    ensure!(world.database().count("SELECT count(*) FROM bus.dead_letters").await? == 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_became_a_standby_makes_no_dead_letter() -> Result<()> {
+    let elsewhere = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                     WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    claims_are_refused_for_a_while(
+        &format!("ALTER DATABASE \"DATABASE_NAME\" SET default_transaction_read_only = on; {elsewhere}"),
+        &format!("BEGIN READ WRITE; ALTER DATABASE \"DATABASE_NAME\" RESET default_transaction_read_only; COMMIT; {elsewhere}"),
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_refuses_claims_for_reasons_of_its_own_makes_no_dead_letter() -> Result<()> {
+    claims_are_refused_for_a_while(
+        "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'kein Speicherplatz'; END $$; \
+         CREATE TRIGGER refuse BEFORE INSERT ON bus.inbox FOR EACH ROW EXECUTE FUNCTION public.refuse()",
+        "DROP TRIGGER refuse ON bus.inbox",
+    )
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sign_up_is_told_to_come_back_while_the_database_takes_no_writes() -> Result<()> {
+    let world = World::start().await?;
+    let front = world.spawn(&["gateway", "autha"]).await?;
+    let client = world.client()?;
+    let name = world.database().name();
+    let standby = format!(
+        "ALTER DATABASE \"{name}\" SET default_transaction_read_only = on; \
+                           SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                           WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    );
+    world.database().execute(&standby).await?;
+    let refused = eventually(SOON, "sign-up is turned away", async || {
+        client.sign_up(&Person::new()).await.ok().filter(|answer| answer.status == 503)
+    })
+    .await?;
+    ensure!(refused.header("retry-after").is_some(), "no Retry-After");
+    // Whoever is told of this refusal finds what was logged of it.
+    let instance = refused.problem()?.instance;
+    let trace = instance.rsplit(':').next().context("an instance")?.to_owned();
+    let log = front.log();
+    let line =
+        log.lines().find(|line| line.contains(&trace)).with_context(|| format!("no {trace}\n{log}"))?;
+    ensure!(line.contains("a request was turned away"), "{line}");
     Ok(())
 }

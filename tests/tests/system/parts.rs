@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use orrery_tests::{Person, World, pictures};
 
 const SOON: Duration = Duration::from_secs(40);
@@ -97,6 +97,20 @@ async fn check_tells_what_is_away_and_shows_no_secret() -> Result<()> {
         "{}",
         shown.output
     );
+    // A secret of digits is no number, and no fault shows it.
+    let digits = [("ORRERY_MAILY__SMTP__USERNAME", "1234"), ("ORRERY_MAILY__SMTP__PASSWORD", "0012345678")];
+    let shown = world.run_with(&["check", "--print"], &digits, SOON).await?;
+    ensure!(shown.status.success() && shown.output.contains("username = \"1234\""), "{}", shown.output);
+    let file = world.folder().join("number.toml");
+    std::fs::write(&file, "[storage]\nsecret_key = 12345678\n")?;
+    let file = file.to_str().context("a path that is no UTF-8")?;
+    let plain = [("ORRERY_CONFIG", file), ("ORRERY_STORAGE__ACCESS_KEY", "x")];
+    let told = world.run_with(&["check", "--print"], &plain, SOON).await?;
+    ensure!(!told.output.contains("12345678"), "{}", told.output);
+    // A gateway without autha beside it looks whether somebody is where it sends requests.
+    let nowhere = [("ORRERY_SERVICES", "gateway"), ("ORRERY_GATEWAY__AUTHA", "http://127.0.0.1:1")];
+    let alone = world.run_with(&["check"], &nowhere, SOON).await?;
+    ensure!(alone.output.contains("http://127.0.0.1:1/ cannot be reached"), "{}", alone.output);
     let faulty = world.run_with(&["check"], &[("ORRERY_AUTHA__PASSWORD_SCORE", "9")], SOON).await?;
     ensure!(faulty.output.contains("autha.password_score: must be 0 to 4"), "{}", faulty.output);
     Ok(())

@@ -250,6 +250,26 @@ async fn a_partner_that_sleeps_loses_its_oldest_events_and_holds_nobody_up() -> 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_partner_that_comes_later_gets_what_its_pattern_fits_of_before() -> Result<()> {
+    let world = World::start().await?;
+    let _front = world.spawn(&["gateway", "autha"]).await?;
+    world.client()?.sign_up(&Person::new()).await?.expect(201)?;
+    eventually(SOON, "nobody is bound for the event", async || {
+        let unrouted =
+            format!("SELECT count(*) FROM bus.outbox WHERE type = '{CREATED}' AND status = 'unrouted'");
+        (world.database().count(&unrouted).await.ok()? == 1).then_some(())
+    })
+    .await?;
+    let acme = Partner::new();
+    world.secret(&acme.password);
+    acme.url(&world)?;
+    let setting = acme.setting("receives=[\"com.gravitalia.account.#\"]");
+    let migrated = world.run_with(&["migrate"], &[("ORRERY_BROKER__PARTNERS", &setting)], SOON).await?;
+    ensure!(migrated.status.success(), "{}", migrated.output);
+    world.broker().wait_depth(acme.queue().as_str(), SOON, |depth| depth.ready == 1).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partner_gets_what_it_is_to_get_until_it_is_removed() -> Result<()> {
     let acme = Partner::new();
     let world = acme.world(&format!("receives=[\"{CREATED}\"]")).await?;

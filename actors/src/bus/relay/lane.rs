@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{POLL, Relay, batch};
 use crate::{
-    bus::BusError,
+    bus::{BusError, topology::declare::soft},
     store::outbox::{self, Place, Row},
 };
 
@@ -75,8 +75,12 @@ impl Relay {
                 let fates = batch::publish(&self.bus, &channel, &mut rows).await;
                 match self.write_down(token, &rows, fates).await? {
                     None => {}
-                    // The broker closed the channel for one of the messages, which are suspects now.
-                    Some(_) if connection.status().connected() && !channel.status().connected() => {
+                    // The broker closed the channel for one of the messages, which are suspects now. The messages hear of it before
+                    // the channel does.
+                    Some(BusError::Amqp(error))
+                        if connection.status().connected()
+                            && (soft(&error).is_some() || !channel.status().connected()) =>
+                    {
                         channel = self.bus.confirming(connection).await?;
                     }
                     Some(error) => return Err(error),

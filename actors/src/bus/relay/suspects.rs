@@ -45,6 +45,11 @@ impl Relay {
             };
             let fates = batch::publish(&self.bus, channel, slice::from_mut(&mut row)).await;
             let Some(fate) = fates.into_iter().next() else { continue };
+            if let Fate::Broken(_) = fate
+                && let Some((connection, _)) = alone.take()
+            {
+                close(&connection).await;
+            }
             let is_lost = match &fate {
                 Fate::Broken(error) => blame(error) == Blame::Nobody,
                 Fate::Silent => true,

@@ -5,13 +5,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use diesel::{
     QueryableByName,
-    sql_types::{Array, BigInt, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::store::StoreError;
+use crate::{bus::topology::pattern, store::StoreError};
 
 /// As if it had never been tried.
 const AGAIN: &str = "status = 'pending', settled_at = NULL, attempts = 0, refusals = 0, suspicion = 0, retry_at = NULL, last_error = NULL, \
@@ -38,6 +38,17 @@ impl Which {
                 "status = 'sent' AND settled_at > $1 - make_interval(secs => {}) AND settled_at <= $1",
                 since.as_secs_f64()
             ),
+        }
+    }
+
+    /// What else changes when they are published again. What was never sent is news still, however long it lay; what was sent keeps its end,
+    /// since inboxes remember it no longer than that.
+    fn renewal(self) -> &'static str {
+        match self {
+            Self::Failed => ", expires_at = greatest(expires_at, now() + make_interval(secs => $4))",
+            Self::Unrouted | Self::SentSince(_) => {
+                ", expires_at = expires_at + make_interval(secs => 0 * $4)"
+            }
         }
     }
 }
@@ -76,6 +87,12 @@ pub struct Listed {
 struct Count {
     #[diesel(sql_type = BigInt)]
     value: i64,
+}
+
+#[derive(QueryableByName)]
+struct Key {
+    #[diesel(sql_type = Text)]
+    routing_key: String,
 }
 
 #[derive(QueryableByName)]
@@ -138,6 +155,7 @@ pub async fn count(
 }
 
 /// Makes up to `limit` of the rows at `moment` pending again, with a fresh count; returns how many. A relay finds them within a second.
+/// Those that had failed are wanted for `lifetime` from now.
 ///
 /// # Errors
 /// When the database refuses.
@@ -147,31 +165,44 @@ pub async fn replay(
     ty: Option<&str>,
     moment: DateTime<Utc>,
     limit: i64,
+    lifetime: Duration,
 ) -> Result<usize, StoreError> {
     Ok(diesel::sql_query(format!(
-        "UPDATE bus.outbox SET {AGAIN} WHERE seq IN (SELECT seq FROM bus.outbox \
+        "UPDATE bus.outbox SET {AGAIN}{} WHERE seq IN (SELECT seq FROM bus.outbox \
          WHERE {} AND type = coalesce($2, type) ORDER BY settled_at LIMIT $3 FOR UPDATE)",
+        which.renewal(),
         which.condition()
     ))
     .bind::<Timestamptz, _>(moment)
     .bind::<Nullable<Text>, _>(ty)
     .bind::<BigInt, _>(limit)
+    .bind::<Double, _>(lifetime.as_secs_f64())
     .execute(connection)
     .await?)
 }
 
-/// Makes unrouted rows pending again whose routing key is now bound; returns how many.
+/// Makes unrouted rows pending again whose routing key fits one of `patterns`, to which queues are now bound; returns how many.
 ///
 /// # Errors
 /// When the database refuses.
 pub async fn replay_unrouted(
     connection: &mut AsyncPgConnection,
-    routing_keys: &[String],
+    patterns: &[String],
 ) -> Result<usize, StoreError> {
+    let keys: Vec<Key> = diesel::sql_query(
+        "SELECT DISTINCT routing_key FROM bus.outbox WHERE status = 'unrouted' AND expires_at > now()",
+    )
+    .load(connection)
+    .await?;
+    let keys: Vec<String> = keys
+        .into_iter()
+        .map(|key| key.routing_key)
+        .filter(|key| patterns.iter().any(|pattern| pattern::overlap(pattern, key)))
+        .collect();
     Ok(diesel::sql_query(format!(
         "UPDATE bus.outbox SET {AGAIN} WHERE status = 'unrouted' AND routing_key = ANY($1) AND expires_at > now()"
     ))
-    .bind::<Array<Text>, _>(routing_keys)
+    .bind::<Array<Text>, _>(keys)
     .execute(connection)
     .await?)
 }

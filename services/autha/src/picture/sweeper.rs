@@ -8,7 +8,7 @@ use orrery_actors::{
     clock::Clock,
     objects::{Listed, ObjectError, Objects},
     store::{Pool, StoreError},
-    supervise::Shutdown,
+    supervise::{Pulse, Shutdown},
 };
 use tracing::info;
 use uuid::Uuid;
@@ -39,6 +39,8 @@ pub struct Sweeper {
     pub after: Duration,
     /// How often to look.
     pub every: Duration,
+    /// What it shows of its work.
+    pub pulse: Pulse,
     /// When to end.
     pub shutdown: Shutdown,
 }
@@ -52,7 +54,9 @@ impl Sweeper {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(self.every) => {
+                    let held = self.pulse.take();
                     let removed = self.sweep().await?;
+                    held.done();
                     if removed > 0 {
                         info!(removed, "swept objects that no row names");
                     }
@@ -84,6 +88,7 @@ impl Sweeper {
                 self.objects.delete(&doomed).await?;
                 removed += doomed.len();
             }
+            self.pulse.beat();
             from = page.next;
             if from.is_none() {
                 return Ok(removed);
