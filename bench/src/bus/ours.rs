@@ -94,7 +94,7 @@ impl Handler for Counter {
             came.lock().unwrap_or_else(PoisonError::into_inner).insert(delivery.id().to_owned(), now);
         }
         if self.left.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.end.shutdown();
+            self.end.shutdown_within(GRACE);
         }
         Outcome::Done
     }
@@ -155,7 +155,7 @@ impl Ours {
     /// # Errors
     /// The consumer fails.
     pub async fn consume(&self, inbox: Inbox, count: usize) -> Result<Duration> {
-        let (end, ended) = ShutdownTrigger::new(GRACE);
+        let (end, ended) = ShutdownTrigger::new();
         let counter = Counter { inbox, left: AtomicUsize::new(count), came: None, end };
         let start = Instant::now();
         self.consumer(Arc::new(counter), ended).run().await?;
@@ -167,7 +167,7 @@ impl Ours {
     /// # Errors
     /// The relay fails, or ends early.
     pub async fn relay(&self, pending: impl AsyncFn() -> Result<i64>) -> Result<Duration> {
-        let (end, ended) = ShutdownTrigger::new(GRACE);
+        let (end, ended) = ShutdownTrigger::new();
         let start = Instant::now();
         let relay = tokio::spawn(self.relay_of(Wake::default(), ended).run());
         while pending().await? > 0 {
@@ -175,7 +175,7 @@ impl Ours {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let time = start.elapsed();
-        end.shutdown();
+        end.shutdown_within(GRACE);
         relay.await??;
         Ok(time)
     }
@@ -186,7 +186,7 @@ impl Ours {
     /// # Errors
     /// A part fails, or a message does not come.
     pub async fn commit_to_effect(&self, rate: f64) -> Result<Vec<Figure>> {
-        let (end, ended) = ShutdownTrigger::new(GRACE);
+        let (end, ended) = ShutdownTrigger::new();
         let counter = Arc::new(Counter {
             inbox: Inbox::On,
             left: AtomicUsize::new(usize::MAX),
@@ -211,7 +211,7 @@ impl Ours {
             came(&counter).len() >= committed.len()
         })
         .await?;
-        end.shutdown();
+        end.shutdown_within(GRACE);
         relay.await??;
         consumer.await??;
         let came = came(&counter);
