@@ -95,7 +95,7 @@ impl Archiver {
 
     async fn archive(&self, handler: &'static str, raw: &Raw) -> Result<(), BusError> {
         let properties = &raw.properties;
-        let handler = self.origin(handler, properties);
+        let (lane, handler) = (handler, self.origin(handler, properties));
         let event = cloudevents_amqp::decode(properties, &raw.data).ok();
         let attempt = envelope::attempt(properties);
         let reason = envelope::text(properties, envelope::REASON).unwrap_or_else(|| unanswered(properties));
@@ -111,7 +111,9 @@ impl Archiver {
         let failed_at = envelope::text(properties, envelope::FAILED_AT)
             .and_then(|text| DateTime::parse_from_rfc3339(&text).ok())
             .map_or_else(|| self.footing.clock.now(), |time| time.to_utc());
-        info!(handler, event = event.as_ref().map(AttributesReader::id), reason, "dead letter archived");
+        // What came by a bridge has an id that others chose, and may name somebody.
+        let id = event.as_ref().map(AttributesReader::id).filter(|_| handler == lane);
+        info!(handler, event = id, reason, "dead letter archived");
         let letter = DeadLetter {
             id: self.footing.random.uuid_v7(&self.footing.clock),
             handler: handler.to_owned(),

@@ -71,7 +71,7 @@ struct Round {
 
 /// The keeper has ended, and with it the consumer.
 fn ended<E>(_: E) -> Arc<StoreError> {
-    Arc::new(StoreError::Task("the claims' keeper has ended".to_owned()))
+    Arc::new(StoreError::KeeperEnded)
 }
 
 impl Claims {
@@ -104,7 +104,7 @@ impl Claims {
     }
 
     async fn ask(&self, request: Request, answered: oneshot::Receiver<()>) {
-        // A keeper that has ended writes nothing more: the message comes again with its connection's end.
+        // A keeper that has ended writes nothing more, and its consumer ends with it.
         let _ended = self.0.send(request).await.is_err() || answered.await.is_err();
     }
 }
@@ -189,21 +189,29 @@ impl Keeper {
                 }
             }
             Err(error) if error.is_outage() => refuse(answers, error),
-            // Where that cannot be told, since all connections are at work, each is tried by itself.
-            Err(error) if matches!(inbox::is_writable(&self.pool, PROBE).await, Ok(false)) => {
-                refuse(answers, StoreError::Unwritable(Box::new(error)));
+            Err(error) => match inbox::is_writable(&self.pool, PROBE).await {
+                Ok(false) => refuse(answers, StoreError::Unwritable(Box::new(error))),
+                // One that the database cannot take must not cost the others.
+                _ if claims.len() > 1 => self.claim_each(&claims, answers).await,
+                Ok(true) => refuse(answers, error),
+                // Whose fault it was cannot be told, so it is not the message's.
+                Err(unknown) => refuse(answers, unknown),
+            },
+        }
+    }
+
+    /// Claims one after another, until the database is away.
+    async fn claim_each(&mut self, claims: &[Claim], answers: Vec<oneshot::Sender<Answer<Claimed>>>) {
+        let mut claims = claims.iter().zip(answers);
+        while let Some((claim, answer)) = claims.next() {
+            let alone = self.claim_all(Arc::from([claim.clone()])).await;
+            let claimed =
+                alone.map_err(Arc::new).and_then(|claimed| claimed.first().copied().ok_or_else(|| ended(())));
+            let away = claimed.as_ref().err().filter(|error| error.is_outage()).map(Arc::clone);
+            self.claimed(claim, answer, claimed);
+            if let Some(away) = away {
+                return claims.for_each(|(_, answer)| tell(answer, Err(Arc::clone(&away))));
             }
-            // One that the database cannot take must not cost the others.
-            Err(_) if claims.len() > 1 => {
-                for (claim, answer) in claims.iter().zip(answers) {
-                    let alone = self.claim_all(Arc::from([claim.clone()])).await;
-                    let claimed = alone
-                        .map_err(Arc::new)
-                        .and_then(|claimed| claimed.first().copied().ok_or_else(|| ended(())));
-                    self.claimed(claim, answer, claimed);
-                }
-            }
-            Err(error) => refuse(answers, error),
         }
     }
 

@@ -16,6 +16,7 @@ use lapin::{
 use tokio::{
     sync::Notify,
     task::{Id, JoinSet},
+    time::MissedTickBehavior,
 };
 use tracing::{info, warn};
 
@@ -133,6 +134,8 @@ impl Consumer {
         let mut subscription = self.subscribe(connection, lane).await?;
         let mut work = AtWork::default();
         let mut stragglers = tokio::time::interval(STRAGGLERS);
+        // It stands still while nothing waits; the ticks of that time must not come at once afterwards.
+        stragglers.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // While a dependency is away: what tells when it is back. What is at work then goes on.
         let mut back = OptionFuture::default();
         loop {

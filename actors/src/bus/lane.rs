@@ -213,7 +213,7 @@ impl Lane {
         self.claims.claim(claim.clone()).await.map_err(|error| {
             let failure = Failure::of(&*error);
             // A keeper that ended is no fault of the message either: the consumer ends with it.
-            let blameless = error.is_outage() || matches!(*error, StoreError::Task(_));
+            let blameless = error.is_outage() || matches!(*error, StoreError::KeeperEnded);
             if blameless { Outcome::Wait(failure) } else { Outcome::Retry(failure) }
         })
     }

@@ -72,6 +72,9 @@ impl Quarantine {
                 }
             }
             for handler in self.handlers.clone() {
+                if self.shutdown.is_requested() {
+                    break;
+                }
                 if self.waiting(&channel, handler).await? > 0 {
                     self.serve(handler).await?;
                 }
@@ -103,7 +106,10 @@ impl Quarantine {
         };
         let status = status.map_err(fault)?;
         held.done();
-        if status.success() || self.shutdown.is_requested() {
+        if self.shutdown.is_requested() {
+            return Ok(());
+        }
+        if status.success() {
             info!(handler, "the quarantine lane is empty");
             return Ok(());
         }

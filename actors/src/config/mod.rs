@@ -60,6 +60,7 @@ pub fn load<T: DeserializeOwned + Section>(file: Option<&Path>) -> Result<T, Con
         if !file.is_file() {
             return Err(ConfigError::Missing(file.to_owned()));
         }
+        check_syntax(file)?;
         figment = figment.merge(Toml::file_exact(file));
     }
     let variables = Env::prefixed(PREFIX).ignore(&["config", "bin", "profile"]).split("__");
@@ -73,6 +74,17 @@ pub fn load<T: DeserializeOwned + Section>(file: Option<&Path>) -> Result<T, Con
     let mut faults = Vec::new();
     config.validate(&mut faults);
     if faults.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(faults)) }
+}
+
+/// Finds what is no TOML before figment does, whose fault quotes the line, and the secret in it.
+fn check_syntax(file: &Path) -> Result<(), ConfigError> {
+    let fault = |fault: String| ConfigError::Invalid(vec![format!("{}{fault}", file.display())]);
+    let text = std::fs::read_to_string(file).map_err(|error| fault(format!(": cannot be read: {error}")))?;
+    text.parse::<toml::Table>().map(drop).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        fault(format!(", line {line}: {}", error.message().replace('\n', ", ")))
+    })
 }
 
 /// Whether a field holds text of any kind, by its path; most of it is secret.
@@ -179,10 +191,14 @@ mod tests {
             ("[database]\npool_size = 1", "database.pool_size: must be 2 to 1000"),
             ("[database]\npool_size = \"many\"", "database.pool_size"),
             ("[database]\nulr = 1", "ulr"),
+            ("[database]\nurl = \"se\\cret\"", "line 2"),
+            ("[database]\nurl = 5391739517395173951739517", "line 2"),
+            ("[database]\nurl = 53917395", "database.url"),
         ] {
             std::fs::write(&file, text).unwrap();
             let error = load::<Small>(Some(&file)).unwrap_err().to_string();
             assert!(error.contains(fault), "{error}");
+            assert!(!error.contains("cret") && !error.contains("539173"), "{error}");
         }
         std::fs::remove_dir_all(&folder).unwrap();
         assert!(matches!(load::<Small>(Some(&file)), Err(ConfigError::Missing(_))));

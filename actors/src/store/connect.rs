@@ -6,7 +6,10 @@ use diesel::{ConnectionError, ConnectionResult};
 use diesel_async::AsyncPgConnection;
 use rustls::CertificateError;
 use tokio_postgres::{
-    Client, Config, Connection, Socket, config::SslMode, error::SqlState, tls::MakeTlsConnect,
+    Client, Config, Connection, Socket,
+    config::{SslMode, TargetSessionAttrs},
+    error::SqlState,
+    tls::MakeTlsConnect,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -41,7 +44,12 @@ impl Connector {
     /// When the address cannot be read or its certificates cannot be used.
     pub fn new(config: &Database) -> Result<Self, ConnectorError> {
         let address = config.address().map_err(ConnectorError::Address)?;
-        Ok(Self { server: address.server, tls: MakeRustlsConnect::new(tls::client(address.trust)?) })
+        let mut server = address.server;
+        // A pool would keep what it once opened to a standby, also when the address leads to the new primary.
+        if server.get_target_session_attrs() == TargetSessionAttrs::Any {
+            server.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
+        Ok(Self { server, tls: MakeRustlsConnect::new(tls::client(address.trust)?) })
     }
 
     /// Opens one. Its driver runs on the runtime that this is called on.
@@ -93,6 +101,9 @@ fn explain(error: &tokio_postgres::Error) -> String {
         Some(_) => "look at the server's certificate, and at sslmode and sslrootcert in database.url",
         None if error.to_string().contains("TLS") => {
             "set ssl = on at the server, or sslmode=prefer in database.url"
+        }
+        None if error.to_string().contains("does not allow writes") => {
+            "it is a standby or read-only: let database.url lead to the primary"
         }
         None => "look at database.url",
     };

@@ -38,6 +38,9 @@ pub enum StoreError {
     /// A task of ours ended early.
     #[error("the database task ended early: {0}")]
     Task(String),
+    /// The keeper of a consumer's claims has ended, and the consumer with it.
+    #[error("the keeper of claims has ended")]
+    KeeperEnded,
     /// A claim was lost to another process, so the effect was rolled back.
     #[error("the lease was lost to another process")]
     LeaseLost,
@@ -71,7 +74,9 @@ impl StoreError {
                 _ => false,
             },
             Self::Query(Error::BrokenTransactionManager) => true,
-            Self::Query(_) | Self::Connector(_) | Self::Task(_) | Self::LeaseLost => false,
+            Self::Query(_) | Self::Connector(_) | Self::Task(_) | Self::KeeperEnded | Self::LeaseLost => {
+                false
+            }
         }
     }
 }

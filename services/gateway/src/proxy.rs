@@ -16,6 +16,7 @@ use awc::{
 use orrery_actors::{random::Random, web::problem::Problem};
 use orrery_schemas::{problems::Code, trace::TraceParent};
 use tokio::time::{Instant, sleep, sleep_until};
+use tracing::warn;
 
 use crate::{
     answer::{Answer, Held, Untold},
@@ -98,7 +99,13 @@ pub async fn forward(request: HttpRequest, payload: web::Payload, proxy: web::Da
     };
     let response = match outcome {
         Ok(response) => proxy.pass_down(request.method(), response),
-        Err(problem) => problem.within(trace).error_response(),
+        Err(problem) => {
+            let problem = problem.within(trace);
+            if problem.status_code().is_server_error() {
+                warn!(%problem, trace = trace.trace_id(), "a request was not answered by its service");
+            }
+            problem.error_response()
+        }
     };
     response.map_body(|_, inner| Held::new(inner, Some(body), None).boxed())
 }

@@ -22,6 +22,8 @@ use orrery_tests::{Answer, Person, World};
 
 /// The deadline of what comes by way of the broker.
 const LONG: Duration = Duration::from_secs(20);
+/// The `traceparent` of requests whose answers have to be the same to the last byte.
+const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 /// How long is watched for what must not come.
 const WHILE: Duration = Duration::from_millis(500);
 

@@ -6,7 +6,7 @@ use orrery_tests::{Person, World};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::{Footprint, LONG, refused, unharmed};
+use crate::{Footprint, LONG, TRACE, refused, unharmed};
 
 #[tokio::test]
 async fn a_taken_name_or_address_is_refused_in_any_spelling() -> Result<()> {
@@ -89,7 +89,9 @@ async fn a_login_tells_nobody_whether_a_name_or_an_address_is_known() -> Result<
         json!({"id": "no name", "password": nobody.password}),
         json!({"id": "ad\u{0}a", "password": nobody.password}),
     ] {
-        let answer = client.send(client.request(Method::POST, "/login").json(&body)).await?;
+        // Within one trace, so that nothing else may differ.
+        let asked = client.request(Method::POST, "/login").header("traceparent", TRACE).json(&body);
+        let answer = client.send(asked).await?;
         refused(&body.to_string(), &answer, 401, "invalid-credentials", None)?;
         let mut names: Vec<_> = answer.headers.keys().map(ToString::to_string).collect();
         names.sort();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use orrery_tests::{
     Person, World,
+    database::Database,
     deadline::{eventually, throughout},
     pictures,
 };
@@ -126,8 +127,26 @@ async fn without_a_bucket_uploads_are_refused_and_taken_ones_wait() -> Result<()
     Ok(())
 }
 
-/// Spinoza meets a database that refuses all claims, as `refuse` makes it, with a message in hand; then `mend` is executed. It waits meanwhile.
-async fn claims_are_refused_for_a_while(refuse: &str, mend: &str) -> Result<()> {
+/// What was a primary is a standby: new sessions cannot write, and the old ones end.
+async fn become_standby(database: &Database) -> Result<()> {
+    let name = database.name();
+    database.execute(&format!("ALTER DATABASE \"{name}\" SET default_transaction_read_only = on")).await?;
+    let sessions = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                    WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    database.execute(sessions).await
+}
+
+/// It is promoted, or the address leads to the new primary. Sessions that were begun before stay as they are.
+async fn become_primary(database: &Database) -> Result<()> {
+    let reset = format!("ALTER DATABASE \"{}\" RESET default_transaction_read_only", database.name());
+    database.execute(&format!("BEGIN READ WRITE; {reset}; COMMIT")).await
+}
+
+/// Spinoza meets a database that refuses all claims, as `refuse` makes it, with a message in hand; it waits until `mend` has mended it.
+async fn claims_are_refused_for_a_while(
+    refuse: impl AsyncFnOnce(&Database) -> Result<()>,
+    mend: impl AsyncFnOnce(&Database) -> Result<()>,
+) -> Result<()> {
     let world = World::start().await?;
     let _front = world.spawn(&["gateway", "autha"]).await?;
     let spinoza = world.spawn(&["spinoza"]).await?;
@@ -141,8 +160,7 @@ async fn claims_are_refused_for_a_while(refuse: &str, mend: &str) -> Result<()> 
         (world.database().count(sent).await.ok()? == 1).then_some(())
     })
     .await?;
-    let name = world.database().name();
-    world.database().execute(&refuse.replace("DATABASE_NAME", name)).await?;
+    refuse(world.database()).await?;
     spinoza.thaw()?;
     eventually(SOON, "spinoza waits", async || {
         spinoza.log().contains("taking nothing until it is back").then_some(())
@@ -150,7 +168,7 @@ async fn claims_are_refused_for_a_while(refuse: &str, mend: &str) -> Result<()> 
     .await?;
     // It was handed back, and nobody takes it.
     world.broker().wait_depth("spinoza.images", SOON, |depth| depth.ready == 1).await?;
-    world.database().execute(&mend.replace("DATABASE_NAME", name)).await?;
+    mend(world.database()).await?;
     let upload = client.wait_upload(taken.location()?, SOON).await?;
     ensure!(upload.get("status").is_some_and(|status| status == "done"), "{upload}");
     ensure!(!spinoza.log().contains("is tried once more"), "a message was blamed:\n{}", spinoza.log());
@@ -160,22 +178,17 @@ async fn claims_are_refused_for_a_while(refuse: &str, mend: &str) -> Result<()> 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_became_a_standby_makes_no_dead_letter() -> Result<()> {
-    let elsewhere = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                     WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    claims_are_refused_for_a_while(
-        &format!("ALTER DATABASE \"DATABASE_NAME\" SET default_transaction_read_only = on; {elsewhere}"),
-        &format!("BEGIN READ WRITE; ALTER DATABASE \"DATABASE_NAME\" RESET default_transaction_read_only; COMMIT; {elsewhere}"),
-    )
-    .await
+    claims_are_refused_for_a_while(become_standby, become_primary).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_refuses_claims_for_reasons_of_its_own_makes_no_dead_letter() -> Result<()> {
+    let refuse = "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS \
+                  $$ BEGIN RAISE EXCEPTION 'kein Speicherplatz'; END $$; \
+                  CREATE TRIGGER refuse BEFORE INSERT ON bus.inbox FOR EACH ROW EXECUTE FUNCTION public.refuse()";
     claims_are_refused_for_a_while(
-        "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS \
-         $$ BEGIN RAISE EXCEPTION 'kein Speicherplatz'; END $$; \
-         CREATE TRIGGER refuse BEFORE INSERT ON bus.inbox FOR EACH ROW EXECUTE FUNCTION public.refuse()",
-        "DROP TRIGGER refuse ON bus.inbox",
+        async |database: &Database| database.execute(refuse).await,
+        async |database: &Database| database.execute("DROP TRIGGER refuse ON bus.inbox").await,
     )
     .await
 }
@@ -185,13 +198,7 @@ async fn a_sign_up_is_told_to_come_back_while_the_database_takes_no_writes() -> 
     let world = World::start().await?;
     let front = world.spawn(&["gateway", "autha"]).await?;
     let client = world.client()?;
-    let name = world.database().name();
-    let standby = format!(
-        "ALTER DATABASE \"{name}\" SET default_transaction_read_only = on; \
-                           SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                           WHERE datname = current_database() AND pid <> pg_backend_pid()"
-    );
-    world.database().execute(&standby).await?;
+    become_standby(world.database()).await?;
     let refused = eventually(SOON, "sign-up is turned away", async || {
         client.sign_up(&Person::new()).await.ok().filter(|answer| answer.status == 503)
     })
@@ -204,5 +211,10 @@ async fn a_sign_up_is_told_to_come_back_while_the_database_takes_no_writes() -> 
     let line =
         log.lines().find(|line| line.contains(&trace)).with_context(|| format!("no {trace}\n{log}"))?;
     ensure!(line.contains("a request was turned away"), "{line}");
+    become_primary(world.database()).await?;
+    eventually(SOON, "sign-up works again", async || {
+        client.sign_up(&Person::new()).await.ok().filter(|answer| answer.status == 201)
+    })
+    .await?;
     Ok(())
 }

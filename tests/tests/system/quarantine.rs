@@ -33,8 +33,10 @@ async fn at_work(world: &World) -> Result<(Service, u32)> {
 }
 
 async fn until_gone(process: u32) -> Result<()> {
-    let path = format!("/proc/{process}");
-    until(SOON, "the process of the lane ends", async || !Path::new(&path).exists()).await
+    let path = format!("/proc/{process}/status");
+    // Nobody may ask for the end of an orphan: it is gone then too.
+    let runs = || std::fs::read_to_string(&path).is_ok_and(|status| !status.contains("State:\tZ"));
+    until(SOON, "the process of the lane ends", async || !runs()).await
 }
 
 /// The mail arrives again, under the name that it had, and nothing is left over.

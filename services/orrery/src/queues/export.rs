@@ -36,7 +36,7 @@ const PAGE: i64 = 200;
 pub struct Show {
     /// The letter's id, from `queues dead list`.
     id: Uuid,
-    /// Opens sealed addresses with the configuration's mail key, and shows names.
+    /// Opens sealed addresses with the configuration's mail key, and shows names and what others wrote.
     #[arg(long)]
     reveal: bool,
 }
@@ -49,7 +49,7 @@ pub struct Export {
     /// The file to write, which must not be there yet; only its owner may read it. Without it: standard output.
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
-    /// Opens sealed addresses with the configuration's mail key.
+    /// Opens sealed addresses with the configuration's mail key, and exports what others wrote.
     #[arg(long)]
     reveal: bool,
 }
@@ -95,8 +95,10 @@ fn page(letter: &Letter, view: &View<'_>, reveal: bool) -> anyhow::Result<String
     field("tries", &summary.attempts.to_string());
     field("trace", &known(summary.trace_id.as_ref()));
     field("type", &known(summary.ty.as_ref()));
-    field("source", &known(letter.source.as_ref()));
-    field("event", &known(letter.event_id.as_ref()));
+    if view.hidden.is_none() {
+        field("source", &known(letter.source.as_ref()));
+        field("event", &known(letter.event_id.as_ref()));
+    }
     field("body", &format!("{} bytes, {}", letter.body.len(), known(letter.content_type.as_ref())));
     if let Some(hidden) = view.hidden {
         lines.push(format!("hidden    {hidden}"));
@@ -151,12 +153,13 @@ pub async fn export(config: &Config, arguments: Export) -> anyhow::Result<End> {
     let filter = Filter { until: Some(until), ..filter };
     let mut connection = pool.get().await?;
     let mut progress = Progress::new("exporting", "letter", total);
-    let (mut after, mut done, mut unopened) = (None, 0, 0);
+    let (mut after, mut done, mut unopened, mut hidden) = (None, 0, 0, 0);
     loop {
         let letters = read::letters(&mut connection, &filter, after, PAGE).await?;
         for letter in &letters {
             let view = View::exported(letter, key.as_ref(), &bridges());
             unopened += u64::from(view.still_sealed.is_some());
+            hidden += u64::from(view.hidden.is_some());
             writeln!(to, "{}", text::json(&view)?)?;
             done += 1;
         }
@@ -172,7 +175,10 @@ pub async fn export(config: &Config, arguments: Export) -> anyhow::Result<End> {
     if unopened > 0 {
         let what = text::count(unopened, "letter");
         tell(&format!("orrery: {what} could not be opened, each line says why in still_sealed"));
-        return Ok(End::Part);
     }
-    Ok(End::Done)
+    if hidden > 0 {
+        let what = text::count(hidden, "letter");
+        tell(&format!("orrery: {what} went without what others wrote: --reveal exports it too"));
+    }
+    Ok(if unopened + hidden > 0 { End::Part } else { End::Done })
 }
