@@ -169,7 +169,8 @@ async fn claims_are_refused_for_a_while(
     // It was handed back, and nobody takes it.
     world.broker().wait_depth("spinoza.images", SOON, |depth| depth.ready == 1).await?;
     mend(world.database()).await?;
-    let upload = client.wait_upload(taken.location()?, SOON).await?;
+    // What keeps its connections to the standby comes back too, by chance, after most of a minute.
+    let upload = client.wait_upload(taken.location()?, Duration::from_secs(20)).await?;
     ensure!(upload.get("status").is_some_and(|status| status == "done"), "{upload}");
     ensure!(!spinoza.log().contains("is tried once more"), "a message was blamed:\n{}", spinoza.log());
     ensure!(world.database().count("SELECT count(*) FROM bus.dead_letters").await? == 0);
