@@ -43,23 +43,29 @@ impl Acks {
         }
     }
 
-    /// How many are finished and wait for one before them.
+    /// How many are finished and not acknowledged.
     pub fn waiting(&self) -> usize {
         self.finished
     }
 
-    /// Acknowledges what is finished at the front; with `stragglers` also what is finished behind one that is not.
+    /// How many of them one acknowledgement takes: those before the first that is at work.
+    pub fn at_front(&self) -> usize {
+        let front = self.deliveries.iter().take_while(|(_, state)| *state != State::AtWork);
+        front.filter(|(_, state)| *state == State::Finished).count()
+    }
+
+    /// Acknowledges what is finished at the front, and up to `stragglers` of what is finished behind one that is not.
     ///
     /// # Errors
     /// When the channel is closed; the broker then delivers them again.
-    pub async fn flush(&mut self, channel: &Channel, stragglers: bool) -> lapin::Result<()> {
+    pub async fn flush(&mut self, channel: &Channel, stragglers: usize) -> lapin::Result<()> {
         for Ack { tag, multiple } in self.due(stragglers) {
             channel.basic_ack(tag, BasicAckOptions { multiple }).await?;
         }
         Ok(())
     }
 
-    fn due(&mut self, stragglers: bool) -> Vec<Ack> {
+    fn due(&mut self, stragglers: usize) -> Vec<Ack> {
         let mut due = Vec::new();
         let mut front = None;
         while let Some((tag, state)) = self.deliveries.front().copied() {
@@ -75,13 +81,13 @@ impl Acks {
             self.deliveries.pop_front();
         }
         due.extend(front.map(|tag| Ack { tag, multiple: true }));
-        if stragglers && self.finished > 0 {
-            for (tag, state) in self.deliveries.iter_mut().filter(|(_, state)| *state == State::Finished) {
-                *state = State::Acknowledged;
-                due.push(Ack { tag: *tag, multiple: false });
-            }
-            self.finished = 0;
+        let most = stragglers.min(self.finished);
+        let finished = self.deliveries.iter_mut().filter(|(_, state)| *state == State::Finished);
+        for (tag, state) in finished.take(most) {
+            *state = State::Acknowledged;
+            due.push(Ack { tag: *tag, multiple: false });
         }
+        self.finished -= most;
         due
     }
 }
@@ -102,27 +108,30 @@ mod tests {
     fn what_is_finished_in_order_shares_one_acknowledgement() {
         let mut acks = begun(1..=4);
         [2, 1, 3].into_iter().for_each(|tag| acks.finish(tag));
-        assert_eq!(acks.due(false), [Ack { tag: 3, multiple: true }]);
+        assert_eq!(acks.due(0), [Ack { tag: 3, multiple: true }]);
         assert_eq!(acks.waiting(), 0);
         acks.finish(4);
-        assert_eq!(acks.due(false), [Ack { tag: 4, multiple: true }]);
+        assert_eq!(acks.due(0), [Ack { tag: 4, multiple: true }]);
     }
 
     #[test]
     fn a_slow_delivery_holds_up_the_rest_only_until_stragglers_are_asked_for() {
-        let mut acks = begun(1..=3);
-        [2, 3].into_iter().for_each(|tag| acks.finish(tag));
-        assert_eq!(acks.due(false), []);
-        assert_eq!(acks.due(true), [Ack { tag: 2, multiple: false }, Ack { tag: 3, multiple: false }]);
+        let mut acks = begun(1..=4);
+        [2, 3, 4].into_iter().for_each(|tag| acks.finish(tag));
+        assert_eq!((acks.due(0), acks.at_front()), (Vec::new(), 0));
+        assert_eq!(acks.due(2), [Ack { tag: 2, multiple: false }, Ack { tag: 3, multiple: false }]);
+        assert_eq!(acks.waiting(), 1);
+        assert_eq!(acks.due(2), [Ack { tag: 4, multiple: false }]);
         acks.finish(1);
-        assert_eq!(acks.due(true), [Ack { tag: 1, multiple: true }]);
+        assert_eq!(acks.at_front(), 1);
+        assert_eq!(acks.due(2), [Ack { tag: 1, multiple: true }]);
         assert!(acks.deliveries.is_empty());
     }
 
     proptest! {
         #[test]
         fn each_is_acknowledged_once_and_only_when_it_is_finished(
-            steps in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>(), any::<bool>()), 1..60),
+            steps in prop::collection::vec((any::<prop::sample::Index>(), any::<bool>(), 0..4usize), 1..60),
         ) {
             let count = u64::try_from(steps.len()).unwrap();
             let mut acks = begun(1..=count);
@@ -137,7 +146,7 @@ mod tests {
                     prop_assert!(at_work.iter().all(|unfinished| open.contains(unfinished)));
                 }
             }
-            acks.due(true).into_iter().for_each(|ack| open.retain(|tag| *tag != ack.tag && !(ack.multiple && *tag < ack.tag)));
+            acks.due(usize::MAX).into_iter().for_each(|ack| open.retain(|tag| *tag != ack.tag && !(ack.multiple && *tag < ack.tag)));
             prop_assert!(open.is_empty());
         }
     }

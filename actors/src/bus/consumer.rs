@@ -16,7 +16,7 @@ use lapin::{
 use tokio::{
     sync::Notify,
     task::{Id, JoinSet},
-    time::MissedTickBehavior,
+    time::{Instant, MissedTickBehavior},
 };
 use tracing::{info, warn};
 
@@ -36,6 +36,10 @@ use crate::{
 
 /// How long what is finished may wait for what was delivered before it.
 const STRAGGLERS: Duration = Duration::from_millis(100);
+/// How often small acknowledgements may be sent, and how many one by one. A quorum queue's client in the broker holds back what comes while 32
+/// commands are under way, and forgets it when the channel closes: with more of them some would be delivered again after a stop.
+const PACE: Duration = Duration::from_millis(5);
+const SINGLES: usize = 8;
 /// How long the database may take to say that it is back.
 const PROBE: Duration = Duration::from_secs(2);
 /// A quarantine lane that was empty for so long needs no process.
@@ -72,6 +76,8 @@ struct Subscription {
     is_taking: bool,
     queue: String,
     acks: Acks,
+    /// When acknowledgements were last sent.
+    flushed: Instant,
     /// What is at work at once, at most. The broker counts for each consumer by itself, and one that comes after a pause may meet what was
     /// begun before it.
     prefetch: usize,
@@ -160,7 +166,7 @@ impl Consumer {
                     None
                 }
                 _ = stragglers.tick(), if subscription.acks.waiting() > 0 => {
-                    subscription.acks.flush(&subscription.channel, true).await?;
+                    subscription.flush(SINGLES).await?;
                     None
                 }
                 () = idle(&self.source), if work.is_empty() => None,
@@ -175,7 +181,7 @@ impl Consumer {
         }
         subscription.leave_off(lane).await?;
         work.drain(lane, &mut subscription.acks, self.shutdown.grace()).await?;
-        subscription.acks.flush(&subscription.channel, true).await?;
+        subscription.flush(usize::MAX).await?;
         lane.bus.within(subscription.channel.close(200, "".into())).await
     }
 
@@ -198,6 +204,7 @@ impl Consumer {
             is_taking: true,
             queue,
             acks: Acks::default(),
+            flushed: Instant::now(),
             prefetch,
             parked: VecDeque::new(),
         })
@@ -295,13 +302,21 @@ impl Subscription {
             self.acks.finish(tag);
             finished = work.next().now_or_never().flatten();
         }
-        // A quarter of the prefetch shares an acknowledgement; from a half on they go one by one. A quorum queue's client in the broker holds
-        // back what comes while 32 commands are under way, and forgets it when the channel closes: more, smaller ones would be delivered again.
-        if self.acks.waiting() >= self.prefetch / 4 {
-            let stragglers = self.acks.waiting() > self.prefetch / 2;
-            self.acks.flush(&self.channel, stragglers).await?;
+        // A quarter of the prefetch shares an acknowledgement. Where what is not finished holds up as many, some go past it.
+        let quarter = self.prefetch / 4;
+        if self.acks.waiting() >= quarter {
+            if self.acks.at_front() >= quarter {
+                self.flush(0).await?;
+            } else if self.flushed.elapsed() >= PACE {
+                self.flush(SINGLES).await?;
+            }
         }
         Ok(waiting)
+    }
+
+    async fn flush(&mut self, stragglers: usize) -> lapin::Result<()> {
+        self.flushed = Instant::now();
+        self.acks.flush(&self.channel, stragglers).await
     }
 
     /// Takes again, with a consumer anew.
