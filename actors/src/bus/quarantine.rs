@@ -1,10 +1,13 @@
 //! The quarantine actor: while a handler's quarantine lane holds something, a process of its own reads it, one message at a time, so that what
 //! kills a process kills that one. What the child does lives in `consumer`.
 
-use std::{process::Stdio, sync::Arc, time::Duration};
+use std::{io::Read, process::Stdio, sync::Arc, time::Duration};
 
 use lapin::{Channel, options::QueueDeclareOptions, types::FieldTable};
-use tokio::process::{Child, Command};
+use tokio::{
+    process::{Child, Command},
+    sync::oneshot,
+};
 use tracing::{info, warn};
 
 use super::{Bus, BusError, connection::close, topology};
@@ -15,6 +18,17 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Makes the command that reads the quarantine lane of a handler. Its standard input is closed when it has to end.
 pub type ChildCommand = Arc<dyn Fn(&str) -> Command + Send + Sync>;
+
+/// For the child: returns when whoever began it asks it to end, or has died.
+pub async fn input_closed() {
+    let (closed, wait) = oneshot::channel::<()>();
+    std::thread::spawn(move || {
+        let _closed = closed;
+        // An error is an end as well.
+        let _read = std::io::stdin().read_to_end(&mut Vec::new()).is_ok();
+    });
+    let _dropped = wait.await.is_err();
+}
 
 /// Watches the quarantine lanes of this process's handlers.
 pub struct Quarantine {

@@ -1,11 +1,16 @@
 //! `orrery quarantine`: the process of a quarantine lane. It reads one handler's lane, one message at a time, until that is empty; what kills
 //! it kills nothing else. Who starts it, and when, lives in `orrery_actors::bus::quarantine`.
 
-use std::{io::Read, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
 use orrery_actors::{
-    bus::{Bus, Handler, consumer::Source, quarantine::ChildCommand, relay::Wake},
+    bus::{
+        Bus, Handler,
+        consumer::Source,
+        quarantine::{ChildCommand, input_closed},
+        relay::Wake,
+    },
     random::Random,
     store::Pool,
     supervise::Supervisor,
@@ -66,17 +71,6 @@ pub fn serve(mut config: Config, handler: &str) -> anyhow::Result<ExitCode> {
         supervisor.shutdown().await;
         Ok(ExitCode::SUCCESS)
     })
-}
-
-/// Whoever started us closes our standard input to end us, or has died.
-async fn input_closed() {
-    let (closed, wait) = tokio::sync::oneshot::channel::<()>();
-    std::thread::spawn(move || {
-        let _closed = closed;
-        // An error is an end as well.
-        let _read = std::io::stdin().read_to_end(&mut Vec::new()).is_ok();
-    });
-    let _dropped = wait.await.is_err();
 }
 
 /// What a service does with the messages of its one handler. Its outbox is relayed by the process that serves it.

@@ -2,7 +2,6 @@
 //! service, with the settings of a world; tests kill it with messages. Its effect is a row in the table `effects`, which the test makes.
 
 use std::{
-    io::Read,
     process::Command,
     sync::{
         Arc,
@@ -20,7 +19,7 @@ use orrery_actors::{
         Bus, Delivery, Failure, Footing, Handler, HandlerSpec, Once, Outcome,
         archiver::Archiver,
         consumer::Source,
-        quarantine::{ChildCommand, Quarantine},
+        quarantine::{ChildCommand, Quarantine, input_closed},
         topology::{Topology, declare},
     },
     clock::Clock,
@@ -137,15 +136,9 @@ async fn run(main: &'static Runtime) -> Result<()> {
         Some("quarantine") => {
             let bell = Arc::new(Notify::new());
             footing.consume(&supervisor, handler, Source::Quarantine(Arc::clone(&bell)));
-            // Its input is closed when whoever started it has ended.
-            let (closed, ended) = tokio::sync::oneshot::channel::<()>();
-            std::thread::spawn(move || {
-                std::io::stdin().read_to_end(&mut Vec::new()).ok();
-                drop(closed);
-            });
             tokio::select! {
                 () = bell.notified() => {}
-                _ = ended => {}
+                () = input_closed() => {}
             }
             supervisor.shutdown().await;
             return Ok(());
