@@ -1,20 +1,10 @@
 //! Which headers travel: end-to-end ones only (RFC 9110, section 7.6.1), and none that tells where a client is.
 
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use orrery_actors::random::Random;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use orrery_actors::web::trace::{TRACEPARENT, parent};
 use orrery_schemas::trace::TraceParent;
 
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: &str = "tracestate";
-
-/// The trace of a request: a valid `traceparent` is the parent of a new span; else a trace is begun.
-pub fn trace(client: &HeaderMap, random: &Random) -> TraceParent {
-    parent(client).map_or_else(|| random.trace(), |parent| parent.child(random.span()))
-}
-
-fn parent(client: &HeaderMap) -> Option<TraceParent> {
-    client.get(&TRACEPARENT)?.to_str().ok()?.parse().ok()
-}
 
 /// The headers that an upstream gets: the client's end-to-end ones, within a trace.
 pub fn for_upstream(client: &HeaderMap, trace: TraceParent) -> HeaderMap {
@@ -88,6 +78,9 @@ fn tells_where_the_client_is(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::HeaderName;
+    use orrery_actors::{random::Random, web::trace};
+
     use super::*;
 
     fn map(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -141,7 +134,7 @@ mod tests {
         let random = Random::seeded(1);
         let sent = |pairs: &[(&str, &str)]| {
             let client = map(pairs);
-            let headers = for_upstream(&client, super::trace(&client, &random));
+            let headers = for_upstream(&client, trace::of(&client, &random));
             let trace = headers.get(&TRACEPARENT).unwrap().to_str().unwrap().to_owned();
             (trace, headers.contains_key(TRACESTATE))
         };

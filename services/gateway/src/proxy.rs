@@ -13,7 +13,10 @@ use awc::{
     Client, ClientResponse, Connector,
     error::{ConnectError, SendRequestError},
 };
-use orrery_actors::{random::Random, web::problem::Problem};
+use orrery_actors::{
+    random::Random,
+    web::{problem::Problem, trace},
+};
 use orrery_schemas::{problems::Code, trace::TraceParent};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::warn;
@@ -113,7 +116,7 @@ pub async fn forward(request: HttpRequest, payload: web::Payload, proxy: web::Da
 impl Proxy {
     /// The trace of a request.
     pub fn trace(&self, client: &header::HeaderMap) -> TraceParent {
-        headers::trace(client, &self.random)
+        trace::of(client, &self.random)
     }
 
     async fn ask(

@@ -8,7 +8,7 @@ use actix_web::{
     middleware::Next,
     web::Data,
 };
-use orrery_actors::web::problem::name_occurrence;
+use orrery_actors::web::{self, problem::name_occurrence};
 use orrery_schemas::trace::TraceParent;
 use tracing::Instrument;
 
@@ -21,12 +21,7 @@ pub async fn trace(
     let Some(desk) = request.app_data::<Data<Desk>>() else {
         return Ok(next.call(request).await?.map_into_boxed_body());
     };
-    let parent = request
-        .headers()
-        .get("traceparent")
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.parse::<TraceParent>().ok());
-    let trace = parent.map_or_else(|| desk.random.trace(), |parent| parent.child(desk.random.span()));
+    let trace = web::trace::of(request.headers(), &desk.random);
     request.extensions_mut().insert(trace);
     let span = tracing::info_span!("request", trace = trace.trace_id());
     let answer = next.call(request).instrument(span).await?.map_into_boxed_body();
