@@ -64,14 +64,14 @@ pub fn decode(properties: &BasicProperties, body: &[u8]) -> Result<Event, Decode
 fn binary(properties: &BasicProperties, content_type: &str, body: &[u8]) -> Result<Event, DecodeError> {
     let mut draft = Draft::default();
     if !content_type.is_empty() {
-        draft.set("datacontenttype", Given::Text(content_type.to_owned()))?;
+        draft.set("datacontenttype", Given::Text(content_type.into()))?;
     }
     for (header, value) in properties.headers().iter().flatten() {
         if header.as_str() == amqp10::HEADER {
             for (property, value) in amqp10::read(value) {
                 let Some(name) = header::attribute_name(&property) else { continue };
                 if let Some(given) = header::read(name, &value)? {
-                    draft.set(name, given)?;
+                    draft.set(name.to_owned(), given.into_owned())?;
                 }
             }
         }

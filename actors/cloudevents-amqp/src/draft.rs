@@ -1,6 +1,9 @@
 //! An event's attributes while they are gathered from headers or JSON, and their way to a checked event. Data is not handled here.
 
-use std::collections::BTreeMap;
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, btree_map::Entry},
+};
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use cloudevents::{AttributesWriter, Event, EventBuilder, EventBuilderV10, event::ExtensionValue};
@@ -13,9 +16,9 @@ use crate::{
 
 /// A value as a peer gave it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Given {
+pub(crate) enum Given<'a> {
     /// Text, the canonical form of every type.
-    Text(String),
+    Text(Cow<'a, str>),
     /// A boolean.
     Boolean(bool),
     /// An integer whose range is not checked yet.
@@ -24,46 +27,90 @@ pub(crate) enum Given {
     Time(DateTime<Utc>),
 }
 
-/// The attributes and extensions gathered so far, by name.
-#[derive(Debug, Default)]
-pub(crate) struct Draft(BTreeMap<String, Given>);
+impl Given<'_> {
+    pub(crate) fn into_owned(self) -> Given<'static> {
+        match self {
+            Self::Text(text) => Given::Text(Cow::Owned(text.into_owned())),
+            Self::Boolean(value) => Given::Boolean(value),
+            Self::Integer(value) => Given::Integer(value),
+            Self::Time(time) => Given::Time(time),
+        }
+    }
+}
 
-impl Draft {
+/// The attributes and extensions gathered so far.
+#[derive(Debug, Default)]
+pub(crate) struct Draft<'a> {
+    specversion: Option<Given<'a>>,
+    id: Option<Given<'a>>,
+    source: Option<Given<'a>>,
+    ty: Option<Given<'a>>,
+    subject: Option<Given<'a>>,
+    datacontenttype: Option<Given<'a>>,
+    dataschema: Option<Given<'a>>,
+    time: Option<Given<'a>>,
+    extensions: BTreeMap<Cow<'a, str>, Given<'a>>,
+}
+
+impl<'a> Draft<'a> {
     /// Adds a value. The same one twice is no harm (a message that crossed two bridges); two different ones are, since the next
     /// reader may pick the other.
-    pub(crate) fn set(&mut self, name: &str, given: Given) -> Result<(), Invalid> {
-        match self.0.get(name) {
-            Some(before) if *before == given => Ok(()),
-            Some(_) => Err(Invalid::attribute(name, Problem::Conflict)),
-            None => {
-                self.0.insert(name.to_owned(), given);
-                Ok(())
+    pub(crate) fn set(&mut self, name: impl Into<Cow<'a, str>>, given: Given<'a>) -> Result<(), Invalid> {
+        let name = name.into();
+        let before = match self.attribute(&name) {
+            Some(Some(before)) => before,
+            Some(attribute) => {
+                *attribute = Some(given);
+                return Ok(());
             }
-        }
+            None => match self.extensions.entry(name.clone()) {
+                Entry::Occupied(before) => before.into_mut(),
+                Entry::Vacant(place) => {
+                    place.insert(given);
+                    return Ok(());
+                }
+            },
+        };
+        if *before == given { Ok(()) } else { Err(Invalid::attribute(&name, Problem::Conflict)) }
+    }
+
+    /// The place of an attribute of CloudEvents itself.
+    fn attribute(&mut self, name: &str) -> Option<&mut Option<Given<'a>>> {
+        Some(match name {
+            "specversion" => &mut self.specversion,
+            "id" => &mut self.id,
+            "source" => &mut self.source,
+            "type" => &mut self.ty,
+            "subject" => &mut self.subject,
+            "datacontenttype" => &mut self.datacontenttype,
+            "dataschema" => &mut self.dataschema,
+            "time" => &mut self.time,
+            _ => return None,
+        })
     }
 
     /// Makes the event, without data. The version is looked at first: attributes of another version are not ours to judge.
-    pub(crate) fn finish(mut self) -> Result<Event, Invalid> {
-        let version = self.required("specversion")?;
+    pub(crate) fn finish(self) -> Result<Event, Invalid> {
+        let version = required("specversion", self.specversion)?;
         if version != "1.0" {
             return Err(Invalid::SpecVersion(shown(&version)));
         }
         let mut event = EventBuilderV10::new()
-            .id(self.required("id")?)
-            .source(self.required("source")?)
-            .ty(self.required("type")?)
+            .id(required("id", self.id)?)
+            .source(required("source", self.source)?)
+            .ty(required("type", self.ty)?)
             .build()
             // All three are set, so the builder can only mind an empty source.
             .map_err(|_| Invalid::attribute("source", Problem::Empty))?;
-        event.set_subject(self.optional("subject")?);
-        event.set_datacontenttype(self.optional("datacontenttype")?);
-        event.set_dataschema(self.schema()?);
-        event.set_time(self.time()?);
-        for (name, given) in self.0 {
+        event.set_subject(optional("subject", self.subject)?);
+        event.set_datacontenttype(optional("datacontenttype", self.datacontenttype)?);
+        event.set_dataschema(schema(self.dataschema)?);
+        event.set_time(time(self.time)?);
+        for (name, given) in self.extensions {
             event.set_extension(
                 &name,
                 match given {
-                    Given::Text(text) => ExtensionValue::String(text),
+                    Given::Text(text) => ExtensionValue::String(text.into_owned()),
                     Given::Boolean(value) => ExtensionValue::Boolean(value),
                     Given::Integer(value) => ExtensionValue::Integer(value),
                     // The SDK's extensions know no timestamp: keep the canonical string.
@@ -74,38 +121,38 @@ impl Draft {
         validate(&event)?;
         Ok(event)
     }
+}
 
-    fn required(&mut self, name: &str) -> Result<String, Invalid> {
-        self.optional(name)?.ok_or_else(|| Invalid::attribute(name, Problem::Missing))
+fn required<'a>(name: &str, given: Option<Given<'a>>) -> Result<Cow<'a, str>, Invalid> {
+    optional(name, given)?.ok_or_else(|| Invalid::attribute(name, Problem::Missing))
+}
+
+fn optional<'a>(name: &str, given: Option<Given<'a>>) -> Result<Option<Cow<'a, str>>, Invalid> {
+    match given {
+        None => Ok(None),
+        Some(Given::Text(text)) => Ok(Some(text)),
+        Some(_) => Err(Invalid::attribute(name, Problem::Type)),
     }
+}
 
-    fn optional(&mut self, name: &str) -> Result<Option<String>, Invalid> {
-        match self.0.remove(name) {
-            None => Ok(None),
-            Some(Given::Text(text)) => Ok(Some(text)),
-            Some(_) => Err(Invalid::attribute(name, Problem::Type)),
-        }
+fn schema(given: Option<Given<'_>>) -> Result<Option<Url>, Invalid> {
+    let Some(text) = optional("dataschema", given)? else { return Ok(None) };
+    if text.is_empty() {
+        return Err(Invalid::attribute("dataschema", Problem::Empty));
     }
+    // Before the url crate trims and repairs it.
+    reference("dataschema", &text)?;
+    Url::parse(&text).map(Some).map_err(|_| Invalid::attribute("dataschema", Problem::Uri))
+}
 
-    fn schema(&mut self) -> Result<Option<Url>, Invalid> {
-        let Some(text) = self.optional("dataschema")? else { return Ok(None) };
-        if text.is_empty() {
-            return Err(Invalid::attribute("dataschema", Problem::Empty));
-        }
-        // Before the url crate trims and repairs it.
-        reference("dataschema", &text)?;
-        Url::parse(&text).map(Some).map_err(|_| Invalid::attribute("dataschema", Problem::Uri))
-    }
-
-    fn time(&mut self) -> Result<Option<DateTime<Utc>>, Invalid> {
-        match self.0.remove("time") {
-            None => Ok(None),
-            Some(Given::Time(time)) => Ok(Some(time)),
-            Some(Given::Text(text)) => DateTime::parse_from_rfc3339(&text)
-                .map(|time| Some(time.to_utc()))
-                .map_err(|_| Invalid::attribute("time", Problem::Time)),
-            Some(_) => Err(Invalid::attribute("time", Problem::Type)),
-        }
+fn time(given: Option<Given<'_>>) -> Result<Option<DateTime<Utc>>, Invalid> {
+    match given {
+        None => Ok(None),
+        Some(Given::Time(time)) => Ok(Some(time)),
+        Some(Given::Text(text)) => DateTime::parse_from_rfc3339(&text)
+            .map(|time| Some(time.to_utc()))
+            .map_err(|_| Invalid::attribute("time", Problem::Time)),
+        Some(_) => Err(Invalid::attribute("time", Problem::Type)),
     }
 }
 
@@ -121,22 +168,25 @@ mod tests {
 
     use super::*;
 
-    fn text(text: &str) -> Given {
-        Given::Text(text.to_owned())
+    fn text(text: &str) -> Given<'_> {
+        Given::Text(text.into())
     }
 
-    fn draft(more: &[(&str, Given)]) -> Draft {
+    fn draft<'a>(more: &[(&'a str, Given<'a>)]) -> Draft<'a> {
         let mut draft = Draft::default();
         for (name, value) in [("specversion", "1.0"), ("id", "1"), ("source", "/x"), ("type", "t")] {
             draft.set(name, text(value)).unwrap();
         }
         for (name, given) in more {
-            draft.0.insert((*name).to_owned(), given.clone());
+            if let Some(attribute) = draft.attribute(name) {
+                *attribute = None;
+            }
+            draft.set(*name, given.clone()).unwrap();
         }
         draft
     }
 
-    fn refused(name: &str, given: Given) -> Problem {
+    fn refused<'a>(name: &'a str, given: Given<'a>) -> Problem {
         match draft(&[(name, given)]).finish() {
             Err(Invalid::Attribute { name: named, problem }) => {
                 assert_eq!(named, name);
@@ -150,7 +200,7 @@ mod tests {
     fn required_attributes_must_be_there() {
         for name in ["specversion", "id", "source", "type"] {
             let mut draft = draft(&[]);
-            draft.0.remove(name);
+            *draft.attribute(name).unwrap() = None;
             assert_eq!(draft.finish(), Err(Invalid::attribute(name, Problem::Missing)));
         }
     }

@@ -46,7 +46,7 @@ pub(crate) fn attribute_name(header: &str) -> Option<&str> {
 ///
 /// Integers of every width are accepted here, their range is checked with the event. A byte array is CloudEvents' Binary, whose text is base64
 /// (section 3.1); where only a text can stand it is one, as some clients write all of theirs.
-pub(crate) fn read(name: &str, value: &AMQPValue) -> Result<Option<Given>, Invalid> {
+pub(crate) fn read<'a>(name: &str, value: &'a AMQPValue) -> Result<Option<Given<'a>>, Invalid> {
     let given = match value {
         AMQPValue::Void => return Ok(None),
         AMQPValue::Boolean(value) => Given::Boolean(*value),
@@ -57,10 +57,10 @@ pub(crate) fn read(name: &str, value: &AMQPValue) -> Result<Option<Given>, Inval
         AMQPValue::LongInt(value) => Given::Integer(i64::from(*value)),
         AMQPValue::LongUInt(value) => Given::Integer(i64::from(*value)),
         AMQPValue::LongLongInt(value) => Given::Integer(*value),
-        AMQPValue::ShortString(value) => Given::Text(value.as_str().to_owned()),
+        AMQPValue::ShortString(value) => Given::Text(value.as_str().into()),
         AMQPValue::LongString(value) => utf8(name, value.as_bytes())?,
         AMQPValue::ByteArray(value) if TEXTS.contains(&name) => utf8(name, value.as_slice())?,
-        AMQPValue::ByteArray(value) => Given::Text(STANDARD.encode(value.as_slice())),
+        AMQPValue::ByteArray(value) => Given::Text(STANDARD.encode(value.as_slice()).into()),
         // Whole seconds since 1970 (AMQP 0.9.1, section 4.2.5.4).
         AMQPValue::Timestamp(seconds) => i64::try_from(*seconds)
             .ok()
@@ -76,9 +76,9 @@ pub(crate) fn read(name: &str, value: &AMQPValue) -> Result<Option<Given>, Inval
     Ok(Some(given))
 }
 
-fn utf8(name: &str, bytes: &[u8]) -> Result<Given, Invalid> {
+fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<Given<'a>, Invalid> {
     match str::from_utf8(bytes) {
-        Ok(text) => Ok(Given::Text(text.to_owned())),
+        Ok(text) => Ok(Given::Text(text.into())),
         Err(_) => Err(Invalid::attribute(name, Problem::Utf8)),
     }
 }
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn text_is_read_from_every_type_that_holds_it() {
-        let text = Ok(Some(Given::Text("é🦀".to_owned())));
+        let text = Ok(Some(Given::Text("é🦀".into())));
         assert_eq!(read("x", &AMQPValue::ShortString("é🦀".into())), text);
         assert_eq!(read("x", &AMQPValue::LongString("é🦀".into())), text);
         assert_eq!(read("subject", &AMQPValue::ByteArray(ByteArray::from("é🦀".as_bytes()))), text);
@@ -143,9 +143,11 @@ mod tests {
 
     #[test]
     fn bytes_of_an_extension_are_base64() {
-        let read = |bytes: &[u8]| read("x", &AMQPValue::ByteArray(ByteArray::from(bytes)));
-        assert_eq!(read(&[0xff, 0xfe]), Ok(Some(Given::Text("//4=".to_owned()))));
-        assert_eq!(read(b"text"), Ok(Some(Given::Text("dGV4dA==".to_owned()))));
+        let read = |bytes: &[u8]| {
+            read("x", &AMQPValue::ByteArray(ByteArray::from(bytes))).map(|given| given.map(Given::into_owned))
+        };
+        assert_eq!(read(&[0xff, 0xfe]), Ok(Some(Given::Text("//4=".into()))));
+        assert_eq!(read(b"text"), Ok(Some(Given::Text("dGV4dA==".into()))));
     }
 
     #[test]

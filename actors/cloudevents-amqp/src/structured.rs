@@ -49,13 +49,13 @@ pub(crate) fn read(body: &[u8]) -> Result<Event, DecodeError> {
     Ok(event)
 }
 
-fn attributes(envelope: Map<String, Value>) -> Result<Draft, Invalid> {
+fn attributes(envelope: Map<String, Value>) -> Result<Draft<'static>, Invalid> {
     let mut draft = Draft::default();
     for (name, value) in envelope {
         let given = match value {
             // As good as absent (JSON format, section 2.2).
             Value::Null => continue,
-            Value::String(text) => Given::Text(text),
+            Value::String(text) => Given::Text(text.into()),
             Value::Bool(value) => Given::Boolean(value),
             Value::Number(number) => match number.as_i64() {
                 Some(integer) => Given::Integer(integer),
@@ -64,7 +64,7 @@ fn attributes(envelope: Map<String, Value>) -> Result<Draft, Invalid> {
             },
             Value::Array(_) | Value::Object(_) => return Err(Invalid::attribute(&name, Problem::Type)),
         };
-        draft.set(&name, given)?;
+        draft.set(name, given)?;
     }
     Ok(draft)
 }
