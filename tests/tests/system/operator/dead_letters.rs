@@ -1,4 +1,4 @@
-//! The operator's hands, `orrery queues`: what they see, and what they do once and only when they may.
+//! Dead letters: shown, revealed, redriven, dropped, exported.
 
 use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, time::Duration};
 
@@ -7,41 +7,12 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use diesel_async::SimpleAsyncConnection;
 use lapin::{
     BasicProperties,
-    options::QueueDeclareOptions,
     types::{AMQPValue, FieldTable},
 };
-use nix::sys::signal::Signal;
-use orrery_tests::{Person, World, deadline::eventually, process::Finished};
+use orrery_tests::{Person, World, deadline::eventually};
 use serde_json::Value;
 
-const SOON: Duration = Duration::from_secs(40);
-const NOWHERE: (&str, &str) = ("ORRERY_BROKER__MANAGEMENT_URL", "http://guest:guest@127.0.0.1:1");
-
-async fn queues(world: &World, arguments: &[&str]) -> Result<Finished> {
-    world.run(&[&["queues"][..], arguments].concat(), SOON).await
-}
-
-fn code(finished: &Finished, expected: i32) -> Result<()> {
-    ensure!(
-        finished.status.code() == Some(expected),
-        "{}, not {expected}:\n{}",
-        finished.status,
-        finished.output
-    );
-    Ok(())
-}
-
-/// What it did, as JSON.
-async fn json(world: &World, arguments: &[&str]) -> Result<Value> {
-    let finished = queues(world, &[&["--json"][..], arguments].concat()).await?;
-    code(&finished, 0)?;
-    serde_json::from_str(&finished.output).with_context(|| finished.output.clone())
-}
-
-fn handler<'a>(figures: &'a Value, name: &str) -> Result<&'a Value> {
-    let mut handlers = figures["handlers"].as_array().context("no handlers")?.iter();
-    handlers.find(|handler| handler["handler"] == name).with_context(|| format!("no {name}"))
-}
+use super::{SOON, code, json, run};
 
 async fn letters(world: &World, count: i64) -> Result<()> {
     eventually(SOON, "the dead letters", async || {
@@ -83,116 +54,19 @@ async fn refused(world: &World) -> Result<(Person, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn list_shows_every_queue_with_the_plugin_and_without_it() -> Result<()> {
-    let world = World::start().await?;
-    let _front = world.spawn(&["gateway", "autha"]).await?;
-    world.client()?.sign_up(&Person::new()).await?.expect(201)?;
-    world.broker().wait_depth("maily.email", SOON, |depth| depth.ready == 1).await?;
-    let doubts = "INSERT INTO bus.inbox (handler, source, id, token, claimed_until, doubts) \
-                  SELECT 'maily.email', 's', n, gen_random_uuid(), now(), n FROM generate_series(0, 2) AS n";
-    world.database().execute(doubts).await?;
-    // The plugin's figures lag 5 s, those of one queue more than those of another.
-    let (_watch, log) = world.command(&["queues", "--json", "watch", "--every", "500ms"], &[])?;
-    eventually(SOON, "the plugin tells of the mail", async || {
-        let look: Value = serde_json::from_str(std::fs::read_to_string(&log).ok()?.lines().last()?).ok()?;
-        (handler(&look, "maily.email").ok()?["ready"] == 1 && look["notes"] == serde_json::json!([]))
-            .then_some(())
-    })
-    .await?;
-    let figures = json(&world, &["list"]).await?;
-    let mail = handler(&figures, "maily.email")?;
-    ensure!(figures["complete"] == true && figures["notes"] == serde_json::json!([]), "{figures}");
-    ensure!(mail["unacked"] == 0 && mail["retry"] == 0 && mail["quarantine"] == 0, "{mail}");
-    ensure!(mail["dead"] == 0 && mail["unarchived"] == 0 && mail["consumers"] == 0, "{mail}");
-    ensure!(mail["doubts"] == 3 && handler(&figures, "autha.pictures")?["doubts"] == 0, "{figures}");
-    ensure!(mail["in_per_second"].is_number() && mail["out_per_second"].is_number(), "{mail}");
-    let pictures = handler(&figures, "autha.pictures")?;
-    ensure!(pictures["consumers"].as_u64() >= Some(1), "{pictures}");
-    let row = &figures["outbox"][0];
-    // Nobody subscribes to the news of accounts.
-    ensure!(row["producer"] == "autha" && row["unrouted"] == 1 && row["pending"] == 0, "{figures}");
-
-    let bare = world.run_with(&["queues", "--json", "list"], &[NOWHERE], SOON).await?;
-    code(&bare, 0)?;
-    let figures: Value = serde_json::from_str(&bare.output).context(bare.output)?;
-    let mail = handler(&figures, "maily.email")?;
-    ensure!(mail["ready"] == 1 && mail["retry"] == 0 && mail["unacked"].is_null(), "{mail}");
-    ensure!(figures["notes"][0].as_str().is_some_and(|note| note.contains("cannot be reached")), "{figures}");
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn list_says_what_it_does_not_know_and_why() -> Result<()> {
-    let world = World::builder()
-        .without("ORRERY_BROKER__MANAGEMENT_URL")
-        .env("ORRERY_MAILY__LEGACY_QUEUE", "true")
-        .start()
-        .await?;
-    let table = queues(&world, &["list"]).await?;
-    code(&table, 0)?;
-    let row = table.output.lines().find(|line| line.starts_with("maily.legacy")).context("no bridge")?;
-    ensure!(row.split_whitespace().eq(["maily.legacy", "email", "0", "-", "0", "0", "-", "-"]), "{row}");
-    let row = table.output.lines().find(|line| line.starts_with("maily.email")).context("no row")?;
-    let cells: Vec<_> = row.split_whitespace().collect();
-    ensure!(cells == ["maily.email", "0", "-", "0", "0", "0", "0", "0", "0", "-", "-"], "{cells:?}");
-    ensure!(
-        table.output.contains("rates are not known: broker.management_url is not set"),
-        "{}",
-        table.output
-    );
-
-    world.broker().channel().await?.queue_delete("maily.email".into(), Default::default()).await?;
-    let table = queues(&world, &["list"]).await?;
-    ensure!(
-        table.output.contains("the queue maily.email is missing: run 'orrery migrate'"),
-        "{}",
-        table.output
-    );
-
-    world.proxies().broker.cut().await;
-    let table = queues(&world, &["list"]).await?;
-    code(&table, 1)?;
-    ensure!(
-        table.output.contains("look at broker.url") && table.output.contains("outbox"),
-        "{}",
-        table.output
-    );
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn watch_shows_one_look_after_another_and_ends_on_ctrl_c() -> Result<()> {
-    let world = World::start().await?;
-    let (mut watch, log) = world.command(&["queues", "--json", "watch", "--every", "200ms"], &[NOWHERE])?;
-    eventually(SOON, "three looks", async || {
-        let text = std::fs::read_to_string(&log).ok()?;
-        (text.lines().filter(|line| line.contains("maily.email")).count() >= 3).then_some(())
-    })
-    .await?;
-    watch.signal(Signal::SIGINT)?;
-    let status = watch.wait(SOON).await?;
-    ensure!(status.code() == Some(0), "{status}");
-    for line in std::fs::read_to_string(&log)?.lines() {
-        let look: Value = serde_json::from_str(line)?;
-        ensure!(look["at"].is_string() && look["handlers"].is_array(), "{look}");
-    }
-    Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_letter_names_nobody_until_it_is_revealed_with_the_key() -> Result<()> {
     let world = World::start().await?;
     let _service = world.spawn(&[]).await?;
     let (person, id) = refused(&world).await?;
     // That no output of a command without --reveal names the person is checked when the world is dropped.
-    let table = queues(&world, &["dead", "list"]).await?;
+    let table = run(&world, &["dead", "list"]).await?;
     code(&table, 0)?;
     ensure!(table.output.contains(&id) && table.output.contains("550"), "{}", table.output);
-    let shown = queues(&world, &["dead", "show", &id]).await?;
+    let shown = run(&world, &["dead", "show", &id]).await?;
     code(&shown, 0)?;
     ensure!(shown.output.contains("550") && shown.output.contains("\"v1."), "{}", shown.output);
-    code(&queues(&world, &["--json", "dead", "show", &id]).await?, 0)?;
-    code(&queues(&world, &["dead", "show", "01900000-0000-7000-8000-000000000000"]).await?, 3)?;
+    code(&run(&world, &["--json", "dead", "show", &id]).await?, 0)?;
+    code(&run(&world, &["dead", "show", "01900000-0000-7000-8000-000000000000"]).await?, 3)?;
 
     let reveal = ["queues", "dead", "show", "--reveal", id.as_str()];
     let revealed = world.run_revealing(&reveal, &[], SOON).await?;
@@ -217,7 +91,7 @@ async fn a_letter_names_nobody_until_it_is_revealed_with_the_key() -> Result<()>
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_mail_key_nothing_is_revealed() -> Result<()> {
     let world = World::builder().without("ORRERY_KEYS__MAIL").start().await?;
-    let shown = queues(&world, &["dead", "export", "--reveal"]).await?;
+    let shown = run(&world, &["dead", "export", "--reveal"]).await?;
     code(&shown, 1)?;
     ensure!(shown.output.contains("keys.mail: is missing"), "{}", shown.output);
     Ok(())
@@ -234,7 +108,7 @@ async fn a_redriven_letter_has_its_effect_once_and_is_gone() -> Result<()> {
     world.smtp().wait_for(1, SOON).await?;
     ensure!(world.smtp().mails_to(&person.email).len() == 1);
     letters(&world, 0).await?;
-    code(&queues(&world, &["dead", "redrive", "--id", &id]).await?, 3)?;
+    code(&run(&world, &["dead", "redrive", "--id", &id]).await?, 3)?;
     let sql = "SELECT count(*) FROM bus.inbox WHERE handler = 'maily.email' AND done_at IS NOT NULL";
     eventually(SOON, "the mail is done", async || {
         (world.database().count(sql).await.ok()? == 1).then_some(())
@@ -250,7 +124,7 @@ async fn a_redriven_letter_has_its_one_retry_again() -> Result<()> {
     let _service = world.spawn(&[]).await?;
     let (_, id) = refused(&world).await?;
     world.smtp().reply_to_data(451, "4.7.1 greylisted");
-    code(&queues(&world, &["dead", "redrive", "--id", &id]).await?, 0)?;
+    code(&run(&world, &["dead", "redrive", "--id", &id]).await?, 0)?;
     world.smtp().wait_for(1, SOON).await?;
     ensure!(world.smtp().attempts() == 2, "{} tries", world.smtp().attempts());
     letters(&world, 0).await
@@ -278,7 +152,7 @@ async fn two_redrives_at_once_have_one_effect_for_each_letter() -> Result<()> {
             .await?;
         anyhow::Ok(gate.batch_execute("COMMIT").await?)
     };
-    let (one, other, opened) = tokio::join!(queues(&world, &redrive), queues(&world, &redrive), open);
+    let (one, other, opened) = tokio::join!(run(&world, &redrive), run(&world, &redrive), open);
     opened?;
     let ends = [one?.status.code(), other?.status.code()];
     ensure!(ends.iter().all(|end| matches!(end, Some(0 | 3))) && ends.contains(&Some(0)), "{ends:?}");
@@ -300,7 +174,7 @@ async fn a_redrive_keeps_to_its_rate() -> Result<()> {
     letters(&world, 6).await?;
     drop(maily);
     let begun = std::time::Instant::now();
-    code(&queues(&world, &["dead", "redrive", "--all", "--rate", "2/s"]).await?, 0)?;
+    code(&run(&world, &["dead", "redrive", "--all", "--rate", "2/s"]).await?, 0)?;
     ensure!(begun.elapsed() >= Duration::from_millis(2400), "6 letters took {:?}", begun.elapsed());
     letters(&world, 0).await
 }
@@ -311,16 +185,16 @@ async fn letters_are_dropped_only_when_asked_twice() -> Result<()> {
     let _maily = world.spawn(&["maily"]).await?;
     bad_messages(&world, 3, "com.gravitalia.email").await?;
     letters(&world, 3).await?;
-    let unchosen = queues(&world, &["dead", "drop", "--yes"]).await?;
+    let unchosen = run(&world, &["dead", "drop", "--yes"]).await?;
     code(&unchosen, 2)?;
     ensure!(unchosen.output.contains("--all"), "{}", unchosen.output);
-    let unasked = queues(&world, &["dead", "drop", "--all"]).await?;
+    let unasked = run(&world, &["dead", "drop", "--all"]).await?;
     code(&unasked, 2)?;
     ensure!(unasked.output.contains("--yes"), "{}", unasked.output);
     letters(&world, 3).await?;
-    code(&queues(&world, &["dead", "drop", "--yes", "--reason", "of another kind"]).await?, 3)?;
-    code(&queues(&world, &["dead", "drop", "--yes", "--older-than", "1h"]).await?, 3)?;
-    let dropped = queues(&world, &["dead", "drop", "--yes", "--newer-than", "1h"]).await?;
+    code(&run(&world, &["dead", "drop", "--yes", "--reason", "of another kind"]).await?, 3)?;
+    code(&run(&world, &["dead", "drop", "--yes", "--older-than", "1h"]).await?, 3)?;
+    let dropped = run(&world, &["dead", "drop", "--yes", "--newer-than", "1h"]).await?;
     code(&dropped, 0)?;
     ensure!(dropped.output.contains("dropped 3 dead letters"), "{}", dropped.output);
     letters(&world, 0).await
@@ -333,7 +207,7 @@ async fn an_export_can_be_read_elsewhere_and_shows_no_address() -> Result<()> {
     let (person, id) = refused(&world).await?;
     let file = world.folder().join("letters.jsonl");
     let to = file.to_str().context("no UTF-8")?;
-    code(&queues(&world, &["dead", "export", "--to", to]).await?, 0)?;
+    code(&run(&world, &["dead", "export", "--to", to]).await?, 0)?;
     ensure!(std::fs::metadata(&file)?.permissions().mode() & 0o077 == 0, "others may read it");
     let text = std::fs::read_to_string(&file)?;
     ensure!(!text.contains(&person.email) && text.lines().count() == 1, "{text}");
@@ -347,7 +221,7 @@ async fn an_export_can_be_read_elsewhere_and_shows_no_address() -> Result<()> {
         serde_json::from_slice(&STANDARD.decode(line["body_base64"].as_str().unwrap_or_default())?)?;
     ensure!(body == line["event"]["data"], "{body}");
     // What is there already is not written over.
-    code(&queues(&world, &["dead", "export", "--to", to]).await?, 1)?;
+    code(&run(&world, &["dead", "export", "--to", to]).await?, 1)?;
     let revealed = world.run_revealing(&["queues", "dead", "export", "--reveal"], &[], SOON).await?;
     code(&revealed, 0)?;
     let line: Value = serde_json::from_str(&revealed.output)?;
@@ -378,9 +252,9 @@ async fn pages_hold_every_letter_once_and_move_no_cursor() -> Result<()> {
     let first = seen.iter().next().context("no letter")?;
     let named = json(&world, &["dead", "list", "--id", first, "--handler", "maily.email"]).await?;
     ensure!(named["letters"].as_array().is_some_and(|letters| letters.len() == 1), "{named}");
-    code(&queues(&world, &["dead", "list", "--type", "nothing"]).await?, 3)?;
+    code(&run(&world, &["dead", "list", "--type", "nothing"]).await?, 3)?;
     for arguments in [&["dead", "list"][..], &["--json", "dead", "list"]] {
-        let output = queues(&world, arguments).await?.output;
+        let output = run(&world, arguments).await?.output;
         ensure!(!output.chars().any(|c| c.is_control() && c != '\n'), "{output:?}");
     }
     Ok(())
@@ -392,38 +266,10 @@ async fn letters_whose_handler_is_not_enabled_are_told_of_and_stay() -> Result<(
     let sql = "INSERT INTO bus.dead_letters (id, handler, letter, reason, attempts, failed_at, headers, body) \
                VALUES (gen_random_uuid(), 'maily.email', '1', 'refused', 1, now(), '{}', 'x')";
     world.database().execute(sql).await?;
-    let table = queues(&world, &["list"]).await?;
+    let table = run(&world, &["list"]).await?;
     ensure!(table.output.contains("1 dead letter of maily.email"), "{}", table.output);
-    let refused = queues(&world, &["dead", "redrive", "--all"]).await?;
+    let refused = run(&world, &["dead", "redrive", "--all"]).await?;
     code(&refused, 1)?;
     ensure!(refused.output.contains("no enabled service has the handler maily.email"), "{}", refused.output);
     letters(&world, 1).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn purge_empties_queues_of_ours_and_no_others() -> Result<()> {
-    let world = World::start().await?;
-    let channel = world.broker().channel().await?;
-    let durable = QueueDeclareOptions::durable();
-    channel.queue_declare("shop.accounts".into(), durable, FieldTable::default()).await?;
-    for queue in
-        ["shop.accounts", "maily.email", "maily.email.retry.2000", "maily.email.dead", "maily.email.dead"]
-    {
-        world.broker().publish_raw("", queue, BasicProperties::default(), b"x").await?;
-    }
-    let foreign = queues(&world, &["purge", "--yes", "shop.accounts"]).await?;
-    code(&foreign, 2)?;
-    ensure!(foreign.output.contains("left alone"), "{}", foreign.output);
-    ensure!(world.broker().depth("shop.accounts").await?.ready == 1);
-    let unasked = queues(&world, &["purge", "maily.email"]).await?;
-    code(&unasked, 2)?;
-    ensure!(unasked.output.contains("--yes") && world.broker().depth("maily.email").await?.ready == 1);
-    let purged = queues(&world, &["purge", "--yes", "maily.email", "--dead"]).await?;
-    code(&purged, 0)?;
-    ensure!(purged.output.contains("purged 2 messages from maily.email.dead"), "{}", purged.output);
-    ensure!(world.broker().depth("maily.email").await?.ready == 1);
-    code(&queues(&world, &["purge", "--yes", "maily.email"]).await?, 0)?;
-    code(&queues(&world, &["purge", "--yes", "maily.email"]).await?, 3)?;
-    ensure!(world.broker().depth("maily.email").await?.ready == 0);
-    Ok(())
 }
