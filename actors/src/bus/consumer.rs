@@ -1,11 +1,7 @@
 //! The consumer actor of one handler: its connection and its lane, acknowledging, waiting and draining.
 //! What happens to one delivery lives in `lane`; the processes of the quarantine lane in `quarantine`.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::OptionFuture};
 use lapin::{
@@ -15,7 +11,7 @@ use lapin::{
 };
 use tokio::{
     sync::Notify,
-    task::{Id, JoinSet},
+    task::JoinSet,
     time::{Instant, MissedTickBehavior},
 };
 use tracing::{info, warn};
@@ -23,6 +19,7 @@ use tracing::{info, warn};
 use super::{
     BusError, Footing, Handler,
     acks::Acks,
+    at_work::AtWork,
     claims::Keeper,
     connection::close,
     handler::Failure,
@@ -31,11 +28,13 @@ use super::{
 };
 use crate::{
     store::{Pool, inbox},
-    supervise::{Held, Pulse, Shutdown, backoff::Backoff},
+    supervise::{Pulse, Shutdown, backoff::Backoff},
 };
 
 /// How long what is finished may wait for what was delivered before it.
 const STRAGGLERS: Duration = Duration::from_millis(100);
+/// In how many parts a full prefetch is acknowledged: with fewer the broker stands still while they are on their way.
+const PARTS: usize = 8;
 /// How often small acknowledgements may be sent, and how many one by one. A quorum queue's client in the broker holds back what comes while 32
 /// commands are under way, and forgets it when the channel closes: with more of them some would be delivered again after a stop.
 const PACE: Duration = Duration::from_millis(5);
@@ -83,13 +82,6 @@ struct Subscription {
     prefetch: usize,
     /// What came and is beyond that.
     parked: VecDeque<InFlight>,
-}
-
-/// The deliveries at work, each by its task.
-#[derive(Default)]
-struct AtWork {
-    tasks: JoinSet<Result<Next, BusError>>,
-    deliveries: HashMap<Id, (Arc<InFlight>, Held)>,
 }
 
 impl Consumer {
@@ -259,7 +251,7 @@ impl Subscription {
         pulse: &Pulse,
         delivery: InFlight,
     ) -> Result<Option<Failure>, BusError> {
-        if work.tasks.len() >= self.prefetch {
+        if work.len() >= self.prefetch {
             self.parked.push_back(delivery);
             return Ok(None);
         }
@@ -277,7 +269,7 @@ impl Subscription {
         pulse: &Pulse,
     ) -> Result<Option<Failure>, BusError> {
         let mut waiting = None;
-        while work.tasks.len() < self.prefetch
+        while work.len() < self.prefetch
             && let Some(delivery) = self.parked.pop_front()
         {
             waiting = self.begin(work, lane, pulse, delivery).await?.or(waiting);
@@ -302,10 +294,10 @@ impl Subscription {
             self.acks.finish(tag);
             finished = work.next().now_or_never().flatten();
         }
-        // A quarter of the prefetch shares an acknowledgement. Where what is not finished holds up as many, some go past it.
-        let quarter = self.prefetch / 4;
-        if self.acks.waiting() >= quarter {
-            if self.acks.at_front() >= quarter {
+        // A part shares an acknowledgement. Where what is not finished holds up as many, some go past it.
+        let part = (self.prefetch / PARTS).max(1);
+        if self.acks.waiting() >= part {
+            if self.acks.at_front() >= part {
                 self.flush(0).await?;
             } else if self.flushed.elapsed() >= PACE {
                 self.flush(SINGLES).await?;
@@ -340,64 +332,6 @@ impl Subscription {
         while let Some(delivery) = self.parked.pop_front() {
             lane.hand_back(&delivery).await?;
             self.acks.finish(delivery.tag());
-        }
-        Ok(())
-    }
-}
-
-impl AtWork {
-    /// Begins a delivery. What has nothing to wait for is finished at once and never becomes a task: without an inbox, to hand every message to
-    /// another thread and back would cost more than its work. With an inbox it is a task from its claim on.
-    fn start(
-        &mut self,
-        lane: &Arc<Lane>,
-        delivery: InFlight,
-        pulse: &Pulse,
-    ) -> Option<(u64, Result<Next, BusError>)> {
-        let (delivery, held) = (Arc::new(delivery), pulse.take());
-        let (lane, at_work) = (Arc::clone(lane), Arc::clone(&delivery));
-        let mut work = Box::pin(async move { lane.work(&at_work).await });
-        if let Some(next) = work.as_mut().now_or_never() {
-            held.done();
-            return Some((delivery.tag(), next));
-        }
-        let handle = self.tasks.spawn(pulse.seen(work));
-        self.deliveries.insert(handle.id(), (delivery, held));
-        None
-    }
-
-    fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
-    }
-
-    /// The next that is finished, by its tag.
-    async fn next(&mut self) -> Option<(u64, Result<Next, BusError>)> {
-        let (id, next) = match self.tasks.join_next_with_id().await? {
-            Ok((id, next)) => (id, next),
-            // The lane itself panicked, not the handler: the delivery is unanswered, so the connection must go.
-            Err(error) => (error.id(), Err(BusError::Cancelled(error.to_string()))),
-        };
-        let (delivery, held) = self.deliveries.remove(&id)?;
-        held.done();
-        Some((delivery.tag(), next))
-    }
-
-    /// Lets what is at work finish within `limit`; what does not is cut off and handed back uncounted.
-    async fn drain(&mut self, lane: &Lane, acks: &mut Acks, limit: Duration) -> Result<(), BusError> {
-        let finish = async {
-            while let Some((tag, next)) = self.next().await {
-                next?;
-                acks.finish(tag);
-            }
-            Ok::<_, BusError>(())
-        };
-        if let Ok(finished) = tokio::time::timeout(limit, finish).await {
-            return finished;
-        }
-        self.tasks.shutdown().await;
-        for (delivery, _held) in std::mem::take(&mut self.deliveries).into_values() {
-            lane.hand_back(&delivery).await?;
-            acks.finish(delivery.tag());
         }
         Ok(())
     }

@@ -95,12 +95,11 @@ impl Lane {
             Ok(event) => event,
             Err(error) => return self.bury_unread(raw, Failure::of(&error)).await,
         };
-        let trace = trace_of(&event).map(|trace| trace.trace_id());
         let span = tracing::info_span!(
             "delivery",
             handler = self.spec.name,
             event = event.id(),
-            trace = trace.as_deref().unwrap_or_default()
+            trace = trace_of(&event).map(|trace| trace.trace_id()).unwrap_or_default()
         );
         let began = Instant::now();
         let (answered, next) = self.decoded(delivery, event).instrument(span).await?;
@@ -132,7 +131,9 @@ impl Lane {
         let outcome =
             match self.claim_when_free(delivery.claim(), raw.redelivered || self.is_quarantine).await {
                 Ok(Claimed::Ours) => {
-                    in_flight.set_claim(Some(delivery.claim().clone()));
+                    if self.spec.once == Once::Inbox {
+                        in_flight.set_claim(Some(delivery.claim().clone()));
+                    }
                     self.handle(&delivery).await
                 }
                 Ok(Claimed::Done) => {
@@ -231,7 +232,7 @@ impl Lane {
     }
 
     async fn release(&self, in_flight: &InFlight, in_doubt: bool) {
-        if let Some(claim) = in_flight.set_claim(None).filter(|_| self.spec.once == Once::Inbox) {
+        if let Some(claim) = in_flight.set_claim(None) {
             if in_doubt {
                 metrics::doubt(self.spec.name);
             }
@@ -255,7 +256,8 @@ impl Lane {
 
     /// Once this returns, the message is safe in its next queue.
     async fn forward(&self, raw: &Raw, queue: &str, properties: BasicProperties) -> Result<(), BusError> {
-        self.bus.publish_to_queue(&self.publish, queue, properties, &raw.data).await
+        // Boxed, or the future of every delivery would be as large as one that publishes.
+        Box::pin(self.bus.publish_to_queue(&self.publish, queue, properties, &raw.data)).await
     }
 
     fn is_expired(&self, event: &Event, properties: &BasicProperties) -> bool {

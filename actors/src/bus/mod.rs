@@ -3,6 +3,7 @@
 
 mod acks;
 pub mod archiver;
+mod at_work;
 pub mod bridge;
 mod claims;
 pub mod connection;
