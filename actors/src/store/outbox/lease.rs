@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Rows of one producer in a lease: the oldest, the newest, and those that the broker refused before.
-const OLDEST: usize = 512;
+const OLDEST: usize = 384;
 const NEWEST: usize = 64;
 const REFUSED: usize = 64;
 /// Bytes of a lease, unless its first row alone has more.
