@@ -117,8 +117,9 @@ pub async fn claim(
         return Ok(vec![Claimed::Ours; claims.len()]);
     }
     let found: Vec<Found> = prepared(
-        "SELECT source, id, done_at IS NOT NULL AS done FROM bus.inbox \
-         JOIN unnest($2, $3) AS asked (source, id) USING (source, id) WHERE handler = $1",
+        "SELECT source, id, coalesce((SELECT done_at IS NOT NULL FROM bus.inbox \
+            WHERE handler = $1 AND inbox.source = asked.source AND inbox.id = asked.id), false) AS done \
+         FROM unnest($2, $3) AS asked (source, id)",
     )
     .bind::<Text, _>(handler)
     .bind::<Array<Text>, _>(&sources)
@@ -173,7 +174,8 @@ pub async fn renew(
     lease_seconds: f64,
 ) -> Result<(), StoreError> {
     let Columns { sources, ids, tokens } = Columns::of(claims);
-    prepared(
+    // Not kept prepared: the order of its join depends on how large the table is.
+    diesel::sql_query(
         "UPDATE bus.inbox SET claimed_until = now() + make_interval(secs => $5) \
          FROM unnest($2, $3, $4) AS held (source, id, token) \
          WHERE inbox.handler = $1 AND inbox.source = held.source AND inbox.id = held.id \
@@ -246,7 +248,8 @@ pub async fn release(
 ) -> Result<(), StoreError> {
     let Columns { sources, ids, tokens } = Columns::of(claims);
     let doubts: Vec<i32> = in_doubt.iter().map(|doubt| i32::from(*doubt)).collect();
-    prepared(
+    // Not kept prepared, as in `renew`.
+    diesel::sql_query(
         "UPDATE bus.inbox SET claimed_until = '-infinity', doubts = inbox.doubts + given.doubts \
          FROM unnest($2, $3, $4, $5) AS given (source, id, token, doubts) \
          WHERE inbox.handler = $1 AND inbox.source = given.source AND inbox.id = given.id \

@@ -12,6 +12,7 @@ mod outages;
 mod outbox;
 mod parts;
 mod pictures;
+mod plans;
 mod poison;
 mod profile;
 mod quarantine;

@@ -1,0 +1,70 @@
+//! Statements are planned once, while the tables are empty. When these have grown each still reads only the rows that it needs.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use orrery_tests::{Person, World, deadline::eventually};
+
+const SOON: Duration = Duration::from_secs(60);
+const PEOPLE: i64 = 10;
+const GROWN: i64 = 20_000;
+
+/// PostgreSQL plans anew when it has analysed a table: here it never does.
+const LEFT_ALONE: &str = "ALTER TABLE bus.outbox SET (autovacuum_enabled = off); \
+     ALTER TABLE bus.inbox SET (autovacuum_enabled = off); \
+     ALTER TABLE autha.accounts SET (autovacuum_enabled = off); \
+     ALTER TABLE autha.refresh_tokens SET (autovacuum_enabled = off)";
+
+/// What somebody does, with its mail.
+async fn arrive(world: &World, mails: usize) -> Result<()> {
+    let (client, person) = (world.client()?, Person::new());
+    let session = client.signed_up(&person).await?;
+    session.me().await?.expect(200)?;
+    let session = client.logged_in(&person).await?;
+    client.refresh(session.refresh_token().context("no refresh token")?).await?.expect(200)?;
+    world.smtp().wait_for(mails, SOON).await?;
+    Ok(())
+}
+
+/// The same figure of all those tables, as far as PostgreSQL has been told.
+async fn figure(world: &World, figure: &str) -> Result<i64> {
+    let tables = "relname IN ('outbox', 'inbox', 'accounts', 'refresh_tokens')";
+    world.database().count(&format!("SELECT sum({figure}) FROM pg_stat_user_tables WHERE {tables}")).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_planned_on_empty_tables_reads_little_of_large_ones() -> Result<()> {
+    let world = World::start().await?;
+    world.database().execute(LEFT_ALONE).await?;
+    let _service = world.spawn(&[]).await?;
+    arrive(&world, 1).await?;
+    world
+        .database()
+        .execute(&format!(
+            "INSERT INTO bus.outbox (id, producer, source, type, time, expires_at, exchange, routing_key, data, status, settled_at) \
+             SELECT gen_random_uuid(), 'autha', 's', 't', now(), now() + interval '7 days', '', 'k', '{{}}', 'sent', now() \
+             FROM generate_series(1, {GROWN}); \
+             INSERT INTO bus.inbox (handler, source, id, token, claimed_until, done_at) \
+             SELECT 'maily.email', 's', n::text, gen_random_uuid(), now(), now() FROM generate_series(1, {GROWN}) AS n; \
+             INSERT INTO autha.accounts (id, vanity, username, email_hash, email_sealed, password_hash, locale, created_at) \
+             SELECT gen_random_uuid(), 'grown' || n, 'grown' || n, n::text::bytea, '', '', 'en', now() \
+             FROM generate_series(1, {GROWN}) AS n; \
+             INSERT INTO autha.refresh_tokens (hash, family, account, issued_at, expires_at) \
+             SELECT sha256(id::text::bytea), id, id, now(), now() + interval '7 days' FROM autha.accounts; \
+             SELECT pg_stat_force_next_flush()"
+        ))
+        .await?;
+    let (read, updated) =
+        (figure(&world, "seq_tup_read + idx_tup_fetch").await?, figure(&world, "n_tup_upd").await?);
+    for mails in 2..=PEOPLE + 1 {
+        arrive(&world, usize::try_from(mails)?).await?;
+    }
+    // Each has a token that was used, a mail that is done, and rows of the outbox that were leased and settled.
+    eventually(SOON, "PostgreSQL to be told of what was done", async || {
+        (figure(&world, "n_tup_upd").await.ok()? >= updated + 4 * PEOPLE).then_some(())
+    })
+    .await?;
+    let read = figure(&world, "seq_tup_read + idx_tup_fetch").await? - read;
+    ensure!(read < GROWN, "{PEOPLE} people had {read} rows read");
+    Ok(())
+}
