@@ -26,6 +26,9 @@ pub enum Unit {
     /// Things counted.
     #[serde(rename = "count")]
     Count,
+    /// Parts in a hundred.
+    #[serde(rename = "%")]
+    Percent,
 }
 
 /// What a figure is held against.
@@ -157,6 +160,7 @@ impl Report {
                 Unit::PerSecond => "/s",
                 Unit::Ratio => "x",
                 Unit::Count => "",
+                Unit::Percent => "%",
             };
             let bound = match figure.bound {
                 Bound::Aim(aim) => format!("aim {aim:7.1}"),

@@ -56,12 +56,13 @@ pub fn make(count: usize) -> Result<Vec<Message>> {
         .collect()
 }
 
-/// The statement that writes `count` of them as pending rows.
+/// The statement that writes `count` of them as pending rows, with ids in the order of time as services make them (RFC 9562, version 7).
 pub fn outbox(count: usize) -> String {
     format!(
         "INSERT INTO bus.outbox \
            (id, producer, source, type, subject, version, traceparent, time, expires_at, exchange, routing_key, data) \
-         SELECT gen_random_uuid(), 'autha', '{SOURCE}', '{TYPE}', gen_random_uuid()::text, 1, \
+         SELECT (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') \
+                   || '7' || substr(gen_random_uuid()::text, 16))::uuid, 'autha', '{SOURCE}', '{TYPE}', gen_random_uuid()::text, 1, \
            '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01', now(), now() + interval '7 days', '', '{QUEUE}', \
            '{}'::jsonb \
          FROM generate_series(1, {count}); ANALYZE bus.outbox",
