@@ -76,5 +76,3 @@ diesel::table! {
         created_at -> Timestamptz,
     }
 }
-
-diesel::allow_tables_to_appear_in_same_query!(accounts, uploads, variants, refresh_tokens);

@@ -124,7 +124,7 @@ impl Relay {
             outbox::lease(&mut connection, &producers, token, seconds, window.place).await?
         };
         window.look_at = if outbox::may_have_more(&rows) { begun } else { begun + PACE };
-        let backlog = rows.iter().filter(|row| row.is_backlog).map(|row| row.seq).max();
+        let backlog = rows.first().and_then(|row| row.backlog);
         window.place.after = backlog.unwrap_or(window.place.after.max(window.place.recent));
         Ok(rows)
     }

@@ -174,7 +174,7 @@ mod tests {
             stored_bytes: 10,
             data: json!({"account": "a"}),
             body: None,
-            is_backlog: true,
+            backlog: None,
         }
     }
 

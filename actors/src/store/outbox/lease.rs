@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use diesel::{
     OptionalExtension, QueryableByName,
     sql_types::{
-        Array, BigInt, Binary, Bool, Double, Int8, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz,
+        Array, BigInt, Binary, Double, Int8, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz,
         Uuid as SqlUuid,
     },
 };
@@ -32,8 +32,10 @@ const SWEEP_LIMIT: &str = "SET LOCAL statement_timeout = '60s'";
 /// `wal_writer_delay` (0.6 s) of them is forgotten, and what they told of is published once more, for inboxes to tell.
 const SOON: &str = "set_config('synchronous_commit', 'off', true)";
 
-const COLUMNS: &str = "outbox.seq, id, source, type, subject, version, traceparent, time, expires_at, exchange, routing_key, attempts, \
+const COLUMNS: &str = "seq, id, source, type, subject, version, traceparent, time, expires_at, exchange, routing_key, attempts, \
      suspicion, content_type, headers";
+/// What data and body take, told without reading them.
+const BYTES: &str = "pg_column_size(data) + coalesce(octet_length(body), 0)";
 
 /// A row to be published.
 #[derive(Debug, Clone, QueryableByName)]
@@ -92,9 +94,9 @@ pub struct Row {
     /// A message that is published again, just as it was.
     #[diesel(sql_type = Nullable<Binary>)]
     pub body: Option<Vec<u8>>,
-    /// Whether it is one of the oldest, which the place of the next lease depends on.
-    #[diesel(sql_type = Bool)]
-    pub is_backlog: bool,
+    /// The last of the oldest rows in the same lease, which the place of the next lease depends on; null where there is none.
+    #[diesel(sql_type = Nullable<Int8>)]
+    pub backlog: Option<i64>,
 }
 
 impl Row {
@@ -185,23 +187,25 @@ pub async fn lease(
     let slice = |is_backlog: bool, condition: &str, order: &str, limit: usize| {
         format!(
             "SELECT *, row_number() OVER () AS rank FROM (\
-                SELECT seq, pg_column_size(data) + coalesce(octet_length(body), 0) AS bytes, {is_backlog} AS is_backlog \
+                SELECT seq, {BYTES} AS bytes, {is_backlog} AS is_backlog \
                 FROM bus.outbox WHERE producer = name AND status = 'pending' AND suspicion = 0 AND leased_until < now() \
                   AND {condition} ORDER BY {order} LIMIT {limit} FOR UPDATE SKIP LOCKED) AS slice"
         )
     };
     // By `seq + 0`, as `outbox_pending` has it: along the primary key a producer without rows would cost a look at all the rows of others.
     // The slices are of three indices and two ends: a list of producers or an OR in one look would sort the whole backlog.
+    // What was picked is an array, here and below: a join could be walked along all of the outbox (decision 23).
     let sql = format!(
         "WITH slices AS MATERIALIZED (\
             SELECT slices.* FROM {SOON}, unnest($3) AS producers(name) CROSS JOIN LATERAL ({} UNION ALL {} UNION ALL {}) AS slices), \
          picked AS (SELECT seq, min(bytes) AS bytes, bool_or(is_backlog) AS is_backlog, min(rank) AS rank FROM slices GROUP BY seq), \
-         counted AS (SELECT *, sum(bytes) OVER (ORDER BY rank, seq) AS total FROM picked) \
+         counted AS (SELECT *, sum(bytes) OVER (ORDER BY rank, seq) AS total FROM picked), \
+         taken AS (SELECT seq, is_backlog FROM counted WHERE total <= {LEASE_BYTES} OR total = bytes) \
          UPDATE bus.outbox SET lease = $1, leased_until = now() + make_interval(secs => $2), attempts = attempts + 1 \
-         FROM counted WHERE outbox.seq = counted.seq AND (total <= {LEASE_BYTES} OR total = bytes) \
-         RETURNING {COLUMNS}, bytes::bigint AS stored_bytes, is_backlog, \
-            CASE WHEN bytes > {READ_BYTES} THEN 'null' ELSE data END AS data, \
-            CASE WHEN bytes > {READ_BYTES} THEN NULL ELSE body END AS body",
+         WHERE seq = ANY(ARRAY(SELECT seq FROM taken)) \
+         RETURNING {COLUMNS}, ({BYTES})::bigint AS stored_bytes, (SELECT max(seq) FROM taken WHERE is_backlog) AS backlog, \
+            CASE WHEN {BYTES} > {READ_BYTES} THEN 'null' ELSE data END AS data, \
+            CASE WHEN {BYTES} > {READ_BYTES} THEN NULL ELSE body END AS body",
         slice(true, "refusals = 0 AND seq + 0 > $4", "seq + 0", OLDEST),
         slice(false, "refusals = 0 AND seq + 0 > $5", "seq + 0 DESC", NEWEST),
         slice(false, "refusals > 0 AND retry_at < now()", "retry_at", REFUSED),
@@ -235,13 +239,11 @@ pub async fn suspects(
     lease_seconds: i32,
 ) -> Result<Option<Row>, StoreError> {
     let sql = format!(
-        "WITH picked AS MATERIALIZED (\
-            SELECT seq, pg_column_size(data) + coalesce(octet_length(body), 0) AS bytes FROM bus.outbox \
+        "UPDATE bus.outbox SET lease = $1, leased_until = now() + make_interval(secs => $2), attempts = attempts + 1 \
+         WHERE seq = ANY(ARRAY(SELECT seq FROM bus.outbox \
             WHERE status = 'pending' AND suspicion > 0 AND producer = ANY($3) AND retry_at < now() AND leased_until < now() \
-            ORDER BY retry_at LIMIT 1 FOR UPDATE SKIP LOCKED) \
-         UPDATE bus.outbox SET lease = $1, leased_until = now() + make_interval(secs => $2), attempts = attempts + 1 \
-         FROM picked WHERE outbox.seq = picked.seq \
-         RETURNING {COLUMNS}, bytes::bigint AS stored_bytes, false AS is_backlog, data, body"
+            ORDER BY retry_at LIMIT 1 FOR UPDATE SKIP LOCKED)) \
+         RETURNING {COLUMNS}, ({BYTES})::bigint AS stored_bytes, NULL::bigint AS backlog, data, body"
     );
     Ok(prepared(sql)
         .bind::<SqlUuid, _>(token)
@@ -353,17 +355,17 @@ pub async fn prune(
     limit: i64,
 ) -> Result<usize, StoreError> {
     let sent = prepared(
-        "DELETE FROM bus.outbox WHERE seq IN (SELECT seq FROM bus.outbox \
+        "DELETE FROM bus.outbox WHERE seq = ANY(ARRAY(SELECT seq FROM bus.outbox \
          WHERE status = 'sent' AND settled_at < now() - make_interval(secs => $1) \
-         ORDER BY settled_at LIMIT $2 FOR UPDATE SKIP LOCKED)",
+         ORDER BY settled_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
     )
     .bind::<Double, _>(keep_seconds)
     .bind::<BigInt, _>(limit)
     .execute(connection)
     .await?;
     let expired = prepared(
-        "DELETE FROM bus.outbox WHERE seq IN (SELECT seq FROM bus.outbox \
-         WHERE status = 'unrouted' AND expires_at < now() LIMIT $1 FOR UPDATE SKIP LOCKED)",
+        "DELETE FROM bus.outbox WHERE seq = ANY(ARRAY(SELECT seq FROM bus.outbox \
+         WHERE status = 'unrouted' AND expires_at < now() LIMIT $1 FOR UPDATE SKIP LOCKED))",
     )
     .bind::<BigInt, _>(limit)
     .execute(connection)

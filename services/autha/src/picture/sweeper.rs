@@ -1,8 +1,11 @@
 //! The sweeper actor: removes pictures that no row names, once they are old enough that no request is still about to name them.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
-use diesel::{BoolExpressionMethods, ExpressionMethods, JoinOnDsl, NullableExpressionMethods, QueryDsl};
+use diesel::{ExpressionMethods, QueryDsl};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use orrery_actors::{
     clock::Clock,
@@ -104,18 +107,27 @@ fn upload_of(key: &str) -> Option<Uuid> {
 
 /// The uploads among `ids` that an account names, each with whether it is still pending.
 async fn named(connection: &mut AsyncPgConnection, ids: &[Uuid]) -> Result<HashMap<Uuid, bool>, StoreError> {
-    let wanted = accounts::avatar_upload
-        .eq(uploads::id.nullable())
-        .or(accounts::icon_upload.eq(uploads::id.nullable()));
-    let rows: Vec<(Uuid, String)> = uploads::table
-        .inner_join(accounts::table.on(accounts::id.eq(uploads::account)))
+    let rows: Vec<(Uuid, Uuid, String)> = uploads::table
         .filter(uploads::id.eq_any(ids))
-        .filter(wanted)
-        .select((uploads::id, uploads::state))
+        .select((uploads::id, uploads::account, uploads::state))
         .load(connection)
         .await
         .map_err(StoreError::Query)?;
-    Ok(rows.into_iter().map(|(id, state)| (id, state == "pending")).collect())
+    // No join: kept prepared it could be walked along all accounts (decision 23).
+    let owners: HashSet<Uuid> = rows.iter().map(|(_, account, _)| *account).collect();
+    let shown: Vec<(Option<Uuid>, Option<Uuid>)> = accounts::table
+        .filter(accounts::id.eq_any(owners))
+        .select((accounts::avatar_upload, accounts::icon_upload))
+        .load(connection)
+        .await
+        .map_err(StoreError::Query)?;
+    let shown: HashSet<Uuid> =
+        shown.into_iter().flat_map(|(avatar, icon)| avatar.into_iter().chain(icon)).collect();
+    Ok(rows
+        .into_iter()
+        .filter(|(id, ..)| shown.contains(id))
+        .map(|(id, _, state)| (id, state == "pending"))
+        .collect())
 }
 
 /// Variants are named while their upload is shown or wanted; an original only while it waits to be optimised, for it may tell

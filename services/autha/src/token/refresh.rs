@@ -2,7 +2,7 @@
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use chrono::{DateTime, Duration, Utc};
-use diesel::{ExpressionMethods, Insertable, JoinOnDsl, OptionalExtension, QueryDsl, Queryable};
+use diesel::{ExpressionMethods, Insertable, OptionalExtension, QueryDsl, Queryable};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use orrery_actors::{
     random::Random,
@@ -57,8 +57,6 @@ struct Row {
     expires_at: DateTime<Utc>,
     used_at: Option<DateTime<Utc>>,
     successor: Option<Vec<u8>>,
-    vanity: String,
-    deleted_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Insertable)]
@@ -126,23 +124,27 @@ pub async fn rotate(
 ) -> Result<Option<Rotated>, RefreshError> {
     let hash = sha256(token.as_bytes());
     let row: Option<Row> = refresh_tokens::table
-        .inner_join(accounts::table.on(accounts::id.eq(refresh_tokens::account)))
-        .filter(refresh_tokens::hash.eq(&hash))
+        .find(&hash)
         .select((
             refresh_tokens::family,
             refresh_tokens::account,
             refresh_tokens::expires_at,
             refresh_tokens::used_at,
             refresh_tokens::successor,
-            accounts::vanity,
-            accounts::deleted_at,
         ))
         .for_update()
         .first(connection)
         .await
         .optional()?;
     let Some(row) = row else { return Ok(None) };
-    if row.expires_at <= now || row.deleted_at.is_some() {
+    // No join: kept prepared it could be walked along all accounts (decision 23).
+    let (vanity, deleted_at): (String, Option<DateTime<Utc>>) = accounts::table
+        .find(row.account)
+        .select((accounts::vanity, accounts::deleted_at))
+        .for_update()
+        .first(connection)
+        .await?;
+    if row.expires_at <= now || deleted_at.is_some() {
         return Ok(None);
     }
     let next = RefreshToken::successor(sealer, token)?;
@@ -152,7 +154,7 @@ pub async fn rotate(
             .set((refresh_tokens::used_at.eq(now), refresh_tokens::successor.eq(next.hash())))
             .execute(connection)
             .await?;
-        return Ok(Some(Rotated { token: next, vanity: row.vanity }));
+        return Ok(Some(Rotated { token: next, vanity }));
     };
     // After a change of the master key the successor can no longer be derived: that counts as reuse.
     let derivable = row.successor.as_deref() == Some(next.hash().as_slice());
@@ -164,7 +166,7 @@ pub async fn rotate(
         .await?
         == 1;
     if derivable && unused && now < used_at + RETRY_WINDOW {
-        return Ok(Some(Rotated { token: next, vanity: row.vanity }));
+        return Ok(Some(Rotated { token: next, vanity }));
     }
     diesel::delete(refresh_tokens::table.filter(refresh_tokens::family.eq(row.family)))
         .execute(connection)
