@@ -46,6 +46,21 @@ impl Process {
         folder: &Path,
         log: &Path,
     ) -> Result<Self> {
+        Self::spawn_reading(Stdio::null(), program, arguments, settings, folder, log)
+    }
+
+    /// The same for a program that reads `input`.
+    ///
+    /// # Errors
+    /// As [`Process::spawn`].
+    pub fn spawn_reading(
+        input: Stdio,
+        program: &Path,
+        arguments: &[&str],
+        settings: &BTreeMap<String, String>,
+        folder: &Path,
+        log: &Path,
+    ) -> Result<Self> {
         let output = File::options().create(true).append(true).open(log);
         let output = output.with_context(|| format!("opening {}", log.display()))?;
         let mut command = if Path::new(SETPRIV).exists() {
@@ -56,7 +71,7 @@ impl Process {
             Command::new(program)
         };
         command.args(arguments).env_clear().envs(settings).current_dir(folder);
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        command.stdin(input).stdout(output.try_clone()?).stderr(output);
         let child = command.spawn().with_context(|| format!("starting {}", program.display()))?;
         Ok(Self { child, log: log.to_owned() })
     }

@@ -3,17 +3,21 @@
 
 pub mod builder;
 
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
+use nix::pty::{OpenptyResult, openpty};
 
 use crate::broker::Broker;
 use crate::client::Client;
 use crate::database::Database;
-use crate::deadline::eventually;
+use crate::deadline::{eventually, until};
 use crate::fresh;
 use crate::mail::Mail;
 use crate::ports::Port;
@@ -130,7 +134,27 @@ impl World {
         deadline: Duration,
     ) -> Result<Finished> {
         let log = self.folder.path().join(format!("revealed-{}.log", fresh::uuid().simple()));
-        let status = self.start_command(arguments, settings, &log)?.wait(deadline).await?;
+        let status = self.start_command(Stdio::null(), arguments, settings, &log)?.wait(deadline).await?;
+        Ok(Finished { status, output: read_log(&log) })
+    }
+
+    /// The same as [`World::run`] at a terminal, where somebody types `answer` when asked.
+    ///
+    /// # Errors
+    /// As [`World::run`], or nothing is asked within `deadline`.
+    pub async fn run_answering(
+        &self,
+        arguments: &[&str],
+        answer: &str,
+        deadline: Duration,
+    ) -> Result<Finished> {
+        let OpenptyResult { master, slave } = openpty(None, None).context("opening a terminal")?;
+        let log = self.site.new_log(arguments.first().copied().unwrap_or("orrery"));
+        let mut process = self.start_command(slave.into(), arguments, &[], &log)?;
+        until(deadline, "a question", async || read_log(&log).ends_with("[y/N] ")).await?;
+        let mut keyboard = File::from(master);
+        keyboard.write_all(format!("{answer}\n").as_bytes())?;
+        let status = process.wait(deadline).await?;
         Ok(Finished { status, output: read_log(&log) })
     }
 
@@ -141,14 +165,20 @@ impl World {
     /// It cannot be started.
     pub fn command(&self, arguments: &[&str], settings: &[(&str, &str)]) -> Result<(Process, PathBuf)> {
         let log = self.site.new_log(arguments.first().copied().unwrap_or("orrery"));
-        Ok((self.start_command(arguments, settings, &log)?, log))
+        Ok((self.start_command(Stdio::null(), arguments, settings, &log)?, log))
     }
 
-    fn start_command(&self, arguments: &[&str], settings: &[(&str, &str)], log: &Path) -> Result<Process> {
+    fn start_command(
+        &self,
+        input: Stdio,
+        arguments: &[&str],
+        settings: &[(&str, &str)],
+        log: &Path,
+    ) -> Result<Process> {
         let site = &self.site;
         let mut all = site.settings.clone();
         all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        Process::spawn(&site.binary, arguments, &all, &site.folder, log)
+        Process::spawn_reading(input, &site.binary, arguments, &all, &site.folder, log)
     }
 
     /// Runs `orrery migrate`, as [`World::start`] does by itself.

@@ -139,3 +139,32 @@ async fn purge_empties_queues_of_ours_and_no_others() -> Result<()> {
     ensure!(world.broker().depth("maily.email").await?.ready == 0);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn purge_asks_at_a_terminal_and_empties_the_lanes_that_are_named() -> Result<()> {
+    // What waits for a retry stays there for longer than the test takes.
+    let world = World::builder().env("ORRERY_MAILY__RETRY_DELAY", "15min").start().await?;
+    let lanes = ["maily.email.retry.900000", "maily.email.quarantine"];
+    for queue in lanes.into_iter().chain(["maily.email"]) {
+        world.broker().publish_raw("", queue, BasicProperties::default(), b"x").await?;
+    }
+    let depth = async |queue| world.broker().depth(queue).await.map(|depth| depth.ready);
+    let purge = ["queues", "purge", "maily.email", "--retry", "--quarantine"];
+    for no in ["", "n", "yikes"] {
+        let kept = world.run_answering(&purge, no, SOON).await?;
+        code(&kept, 1)?;
+        ensure!(kept.output.contains("throw 2 messages in"), "{}", kept.output);
+        ensure!(kept.output.contains("nothing was purged"), "{}", kept.output);
+    }
+    for queue in lanes {
+        ensure!(depth(queue).await? == 1, "{queue} was emptied");
+    }
+    let purged = world.run_answering(&purge, "y", SOON).await?;
+    code(&purged, 0)?;
+    for queue in lanes {
+        ensure!(purged.output.contains(&format!("purged 1 message from {queue}")), "{}", purged.output);
+        ensure!(depth(queue).await? == 0, "{queue} was not emptied");
+    }
+    ensure!(depth("maily.email").await? == 1, "more was emptied than was named");
+    Ok(())
+}
