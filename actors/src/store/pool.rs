@@ -83,7 +83,7 @@ impl StoreError {
 
 /// Statements are planned once per connection, which costs many of them more than their work. A plan made while a table is small, and kept, would read the
 /// whole table when it has grown: so what a planner prefers for small tables is taken from it, and what remains is one look along an index for each row.
-/// No statement of a service that stays prepared may be a join, whose order would be open (decision 23). Disabled ways look dear, and `jit` would compile what looks dear.
+/// No statement of a service that stays prepared may be a join, whose order would be open (decision 23). Disabled ways look dear, and `jit` would compile them.
 const FIXED_PLANS: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_bitmapscan = off; \
      SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off";
 
