@@ -2,6 +2,7 @@
 //! The mail command, which is no event, lives in `email`.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use uuid::Uuid;
 
 use crate::ids::{AccountId, UploadId};
 
@@ -26,6 +27,22 @@ pub(crate) use event;
 pub enum Changed {
     /// The pictures of the profile.
     Icon,
+    /// The name that is shown.
+    Username,
+    /// The few words of the profile.
+    Summary,
+    /// The language.
+    Locale,
+    /// The address, or whether it was verified.
+    Email,
+    /// The password.
+    Password,
+    /// TOTP or its recovery codes.
+    SecondFactor,
+    /// The public keys.
+    PublicKeys,
+    /// Suspended or restored, waiting to be deleted or not any more.
+    State,
 }
 
 /// An account came to be.
@@ -50,6 +67,42 @@ pub struct AccountUpdated {
 }
 event!(AccountUpdated, "com.gravitalia.account.updated.v1");
 
+/// An account's rows are gone, after its time of grace: whoever holds data of it removes it, and answers with a receipt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountDeleted {
+    /// Its internal id.
+    pub account: AccountId,
+    /// One more than the last version of the row.
+    pub version: i64,
+}
+event!(AccountDeleted, "com.gravitalia.account.deleted.v1");
+
+/// A service holds nothing of a deleted account any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountErased {
+    /// The account's internal id.
+    pub account: AccountId,
+    /// Who has removed what it held: the service's name.
+    pub holder: String,
+}
+event!(AccountErased, "com.gravitalia.account.erased.v1");
+
+/// Sessions of an account ended, by a log-out, an operator, a new password, or with the account itself. Their access tokens are not to be
+/// believed any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionsEnded {
+    /// The account's internal id.
+    pub account: AccountId,
+    /// The `sid` of each, at most [`SessionsEnded::MOST`].
+    pub sessions: Vec<Uuid>,
+}
+event!(SessionsEnded, "com.gravitalia.session.ended.v1");
+
+impl SessionsEnded {
+    /// How many one event tells of; more are told by several.
+    pub const MOST: usize = 500;
+}
+
 /// A picture was stored and waits to be optimised.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageUploaded {
@@ -65,15 +118,17 @@ pub struct ImageUploaded {
 }
 event!(ImageUploaded, "com.gravitalia.image.uploaded.v1");
 
-/// One square picture made from an upload.
+/// One picture made from an upload.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Variant {
     /// Where it lies in the bucket; named by its content, so it never changes.
     pub key: String,
     /// Media type.
     pub format: String,
-    /// Width and height, in pixels.
+    /// Width, in pixels.
     pub width: u32,
+    /// Height, in pixels.
+    pub height: u32,
     /// Size in bytes.
     pub bytes: u64,
 }
@@ -83,8 +138,11 @@ pub struct Variant {
 pub struct ImageOptimized {
     /// The upload.
     pub upload: UploadId,
-    /// The variants, largest first.
+    /// The variants, largest first; of each size one for each format.
     pub variants: Vec<Variant>,
+    /// A placeholder (ThumbHash), hexadecimal, to be shown while a variant is fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thumbhash: Option<String>,
 }
 event!(ImageOptimized, "com.gravitalia.image.optimized.v1");
 

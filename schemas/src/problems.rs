@@ -1,4 +1,4 @@
-//! The one catalogue of problem codes (RFC 9457). How a problem becomes an HTTP answer lives in `actors::web`.
+//! The one catalogue of problem codes (RFC 9457). How a problem becomes an HTTP answer lives in `orrery_web`.
 
 /// A kind of problem: its `type` is `urn:orrery:problem:{slug}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,6 +31,8 @@ pub enum Code {
     InvalidField,
     /// Too many requests.
     TooManyRequests,
+    /// The head of the request is too large.
+    HeadersTooLarge,
     /// A fault of ours.
     Internal,
     /// The upstream answered nonsense.
@@ -43,7 +45,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, for the catalogue's page and the tests.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Malformed,
         Self::InvalidCredentials,
         Self::InvalidToken,
@@ -58,6 +60,7 @@ impl Code {
         Self::UnsupportedMediaType,
         Self::InvalidField,
         Self::TooManyRequests,
+        Self::HeadersTooLarge,
         Self::Internal,
         Self::BadGateway,
         Self::Unavailable,
@@ -81,6 +84,7 @@ impl Code {
             Self::UnsupportedMediaType => (415, "unsupported-media-type", "The media type is not taken here"),
             Self::InvalidField => (422, "invalid-field", "A field is invalid"),
             Self::TooManyRequests => (429, "too-many-requests", "Too many requests"),
+            Self::HeadersTooLarge => (431, "headers-too-large", "The head of the request is too large"),
             Self::Internal => (500, "internal", "A fault of ours"),
             Self::BadGateway => (502, "bad-gateway", "The service answered wrongly"),
             Self::Unavailable => (503, "unavailable", "Not available right now"),

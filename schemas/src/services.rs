@@ -1,66 +1,33 @@
-//! The closed set of services that the binary can run. What each one does lives in its own crate.
+//! Who a service is to the others: its name and what its events say as their source. Which services there are is the binary's list.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
-/// One service of the house.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Service {
-    /// The reverse proxy, the only one that is exposed.
-    Gateway,
-    /// The account broker.
-    Autha,
-    /// The image optimiser.
-    Spinoza,
-    /// Mail.
-    Maily,
+/// A service of the house, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceId {
+    name: &'static str,
+    source: &'static str,
 }
 
-/// A name that is no service.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no service: use gateway, autha, spinoza or maily")]
-pub struct UnknownService(String);
+impl ServiceId {
+    /// A service of this name, whose events have this CloudEvents `source`.
+    pub const fn new(name: &'static str, source: &'static str) -> Self {
+        Self { name, source }
+    }
 
-impl Service {
-    /// Every service, in the order in which they are started.
-    pub const ALL: [Self; 4] = [Self::Autha, Self::Maily, Self::Spinoza, Self::Gateway];
-
-    /// The name used in configuration, roles, queues and logs.
+    /// The name used in configuration, roles (`orrery_<name>`), queues and logs.
     pub const fn name(self) -> &'static str {
-        match self {
-            Self::Gateway => "gateway",
-            Self::Autha => "autha",
-            Self::Spinoza => "spinoza",
-            Self::Maily => "maily",
-        }
+        self.name
     }
 
     /// The CloudEvents `source` of what this service publishes.
     pub const fn source(self) -> &'static str {
-        match self {
-            Self::Gateway => "com.gravitalia.gateway",
-            Self::Autha => "com.gravitalia.autha",
-            Self::Spinoza => "com.gravitalia.spinoza",
-            Self::Maily => "com.gravitalia.maily",
-        }
+        self.source
     }
 }
 
-impl fmt::Display for Service {
+impl fmt::Display for ServiceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl FromStr for Service {
-    type Err = UnknownService;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|service| service.name() == text)
-            .ok_or_else(|| UnknownService(text.to_owned()))
+        f.write_str(self.name)
     }
 }

@@ -1,0 +1,72 @@
+//! The trace of a request, as its headers have it, and its span. What hangs on it lives where requests are answered.
+
+use actix_web::http::{
+    StatusCode,
+    header::{HeaderMap, HeaderName},
+};
+use orrery_observability::{
+    names,
+    trace::{Kind, OUTSIDE, Place, Span, is_on},
+};
+use orrery_schemas::trace::TraceParent;
+use orrery_supervise::random::Random;
+
+/// The headers of W3C Trace Context.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// What the trace's sender wants to be passed on.
+pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// What a client sent, if it is a `traceparent`.
+pub fn parent(headers: &HeaderMap) -> Option<TraceParent> {
+    headers.get(&TRACEPARENT)?.to_str().ok()?.parse().ok()
+}
+
+/// A valid `traceparent` is the parent of a new span; else a trace is begun.
+pub fn of(headers: &HeaderMap, random: &Random) -> TraceParent {
+    parent(headers).map_or_else(|| random.trace(), |parent| parent.child(random.span()))
+}
+
+/// The span of a request that `service` answers, and its trace: that of the span where traces are sent, else as `of`. `route` is the pattern
+/// that its path fits, never the path. Whoever asks from outside does not decide what is recorded.
+pub fn begin(
+    service: &'static str,
+    method: &str,
+    route: Option<&str>,
+    headers: &HeaderMap,
+    is_outside: bool,
+    random: &Random,
+) -> (TraceParent, Span) {
+    if !is_on() {
+        return (of(headers, random), Span::none());
+    }
+    let method = names::method(method);
+    let place = parent(headers).and_then(|parent| {
+        // A list may stand in several fields, which is one more than any of ours sends.
+        let state = headers.get(&TRACESTATE).and_then(|state| state.to_str().ok()).unwrap_or_default();
+        Place::new(parent.to_string(), state)
+    });
+    let span = Span::below(Kind::Server, place.as_ref(), || match route {
+        Some(route) => format!("{method} {route}"),
+        None => method.to_owned(),
+    });
+    if is_outside {
+        // Before the span begins, which is when it is decided whether it is recorded.
+        span.set(OUTSIDE, true);
+    }
+    let here = span.place().and_then(|place| place.parent.parse().ok());
+    let Some(trace) = here else { return (of(headers, random), span) };
+    span.set("orrery.service", service);
+    span.set("http.request.method", method);
+    if let Some(route) = route {
+        span.set("http.route", route.to_owned());
+    }
+    (trace, span)
+}
+
+/// The head of the answer is there.
+pub fn end(span: &Span, status: StatusCode) {
+    span.set("http.response.status_code", i64::from(status.as_u16()));
+    if status.is_server_error() {
+        span.fail("server_error");
+    }
+}

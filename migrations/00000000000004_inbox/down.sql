@@ -1,2 +1,0 @@
-DROP INDEX bus.inbox_doubts;
-ALTER TABLE bus.inbox DROP COLUMN doubts;

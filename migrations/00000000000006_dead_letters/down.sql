@@ -1,1 +1,0 @@
-DROP INDEX bus.dead_letters_handler;

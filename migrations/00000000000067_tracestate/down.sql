@@ -1,0 +1,1 @@
+ALTER TABLE bus.outbox DROP COLUMN tracestate;
