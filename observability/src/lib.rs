@@ -1,6 +1,15 @@
-//! Telemetry: the log and the metrics. What is told is decided where it happens; no name, address or token may stand in it.
+//! Telemetry: the log, metrics and traces. What is told is decided where it happens; no name, address or token may stand in it.
 
+mod bounded;
+mod config;
 mod log;
 pub mod metrics;
+pub mod names;
+mod otlp;
+mod sampling;
+mod telemetry;
+pub mod trace;
 
-pub use log::{Format, Log, LogError, start};
+pub use config::{Config, Protocol};
+pub use log::{Detail, Format, Log, LogError};
+pub use telemetry::{Settings, Telemetry, TelemetryError};

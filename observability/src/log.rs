@@ -1,7 +1,26 @@
-//! The log, on standard error. What is logged is decided where it happens; no name, address or token may stand in it.
+//! The log, on standard error and, where telemetry is on, by OTLP. What is logged is decided where it happens; no name, address or token may
+//! stand in it. Only our own crates are heard: libraries quote what they handle, and what matters of theirs reaches us as errors.
 
+mod lines;
+mod records;
+
+use opentelemetry_sdk::{logs::SdkLogger, trace::SdkTracer};
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt, util::TryInitError};
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    filter::{FilterExt, LevelFilter, filter_fn},
+    fmt,
+    layer::{Filter, SubscriberExt},
+    registry::LookupSpan,
+    util::{SubscriberInitExt, TryInitError},
+};
+
+use self::{
+    lines::{Fields, JsonFields, JsonLines},
+    records::Records,
+};
+use crate::trace;
 
 /// How lines look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -14,19 +33,50 @@ pub enum Format {
     Json,
 }
 
+/// How much a line tells. Names, addresses, tokens and accounts are told by none of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Detail {
+    /// What happened, in words that never vary.
+    None,
+    /// With what it concerns of the system: handlers, queues, counts, the texts of errors.
+    System,
+    /// With the ids of events, uploads, keys and traces.
+    #[default]
+    Ids,
+}
+
+/// Fields that hold an id of something that happened for one person.
+const IDS: [&str; 5] = ["event", "kid", "trace", "trace_id", "upload"];
+
+impl Detail {
+    /// Whether a line of that detail has a field.
+    fn keeps(self, field: &str) -> bool {
+        match self {
+            Self::None => field == "message",
+            Self::System => !IDS.contains(&field),
+            Self::Ids => true,
+        }
+    }
+}
+
 /// The section `log`.
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,orrery_actors=debug`.
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,orrery_bus=debug`.
     pub level: String,
     /// How lines look.
     pub format: Format,
+    /// How much they tell.
+    pub detail: Detail,
+    /// Libraries that are heard as well, by the names of their crates. They may quote what they handle.
+    pub libraries: Vec<String>,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: Format::Text }
+        Self { level: "info".to_owned(), format: Format::Text, detail: Detail::Ids, libraries: Vec::new() }
     }
 }
 
@@ -41,29 +91,94 @@ pub enum LogError {
     Started(#[from] TryInitError),
 }
 
-/// Starts the log on standard error.
-///
-/// # Errors
-/// When the level cannot be read, or the log was started before.
-pub fn start(log: &Log) -> Result<(), LogError> {
-    // Libraries quote what they handle: lapin logs a returned message whole, names and all. What matters of theirs reaches us as errors.
-    let quiet = format!(
-        "{},lapin=off,tokio_postgres=off,hyper=warn,h2=warn,aws_smithy_runtime=warn,s3s=warn,actix_http=off,actix_server=warn",
-        log.level
-    );
-    let filter = EnvFilter::builder().parse(quiet)?;
-    let registry = tracing_subscriber::registry().with(filter);
-    match log.format {
-        Format::Text => {
-            registry
-                .with(fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false))
-                .try_init()?;
+/// Whether a target is ours, or one of those that are heard as well.
+fn is_heard(target: &str, libraries: &[String]) -> bool {
+    let name = target.split("::").next().unwrap_or_default();
+    name == "orrery"
+        || name.starts_with("orrery_")
+        || name == "cloudevents_amqp"
+        || libraries.iter().any(|library| library.replace('-', "_") == name)
+}
+
+/// What gets into the log.
+fn heard<S: Subscriber>(log: &Log) -> Result<impl Filter<S> + use<S>, LogError> {
+    let libraries = log.libraries.clone();
+    // Without a hint of its own it would hide that of the level.
+    let ours = filter_fn(move |about: &Metadata<'_>| is_heard(about.target(), &libraries))
+        .with_max_level_hint(LevelFilter::TRACE);
+    Ok(FilterExt::<S>::and(EnvFilter::builder().parse(&log.level)?, ours))
+}
+
+/// Lines on standard error.
+fn lines<S>(log: &Log) -> Result<Box<dyn Layer<S> + Send + Sync>, LogError>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let (detail, filter) = (log.detail, heard::<S>(log)?);
+    Ok(match log.format {
+        Format::Text => fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .with_target(false)
+            .fmt_fields(Fields(detail))
+            .with_filter(filter)
+            .boxed(),
+        Format::Json => fmt::layer()
+            .with_writer(std::io::stderr)
+            .event_format(JsonLines(detail))
+            .fmt_fields(JsonFields(detail))
+            .with_filter(filter)
+            .boxed(),
+    })
+}
+
+/// Starts the log, and gives spans to `tracer` and lines to `logger` where there are such.
+pub(crate) fn start(log: &Log, tracer: Option<SdkTracer>, logger: Option<SdkLogger>) -> Result<(), LogError> {
+    let spans = tracer.map(|tracer| {
+        tracing_opentelemetry::layer()
+            .with_tracer(tracer)
+            .with_location(false)
+            .with_threads(false)
+            .with_level(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+            .with_filter(
+                filter_fn(|about| about.is_span() && about.target() == trace::TARGET)
+                    .with_max_level_hint(LevelFilter::INFO),
+            )
+    });
+    let records = match logger {
+        Some(logger) => Some(Records::new(logger, log.detail).with_filter(heard(log)?)),
+        None => None,
+    };
+    tracing_subscriber::registry().with(spans).with(records).with(lines(log)?).try_init()?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_is_heard_only_when_it_is_named() {
+        for target in ["orrery", "orrery::serve", "orrery_bus::handling", "cloudevents_amqp"] {
+            assert!(is_heard(target, &[]), "{target}");
         }
-        Format::Json => {
-            registry
-                .with(fmt::layer().json().with_writer(std::io::stderr).with_current_span(true))
-                .try_init()?;
+        for target in ["lapin", "hyper::client", "orreryx", "tokio_postgres::query", "otel", ""] {
+            assert!(!is_heard(target, &[]), "{target}");
+        }
+        assert!(is_heard("aws_smithy_runtime::client", &["aws-smithy-runtime".to_owned()]));
+    }
+
+    #[test]
+    fn details_are_kept_by_their_setting() {
+        for (detail, message, handler, event) in [
+            (Detail::None, true, false, false),
+            (Detail::System, true, true, false),
+            (Detail::Ids, true, true, true),
+        ] {
+            let kept = ["message", "handler", "event"].map(|field| detail.keeps(field));
+            assert_eq!(kept, [message, handler, event], "{detail:?}");
         }
     }
-    Ok(())
 }

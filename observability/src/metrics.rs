@@ -1,135 +1,334 @@
-//! Every metric with its name and unit, and the page that Prometheus reads. Labels come from closed sets: names of actors, handlers and
-//! services, outcomes; never an account's, a partner's or a message's.
+//! Records what `names` lists, and the page that Prometheus reads. Metrics belong to the process, as its log does: the first one that is
+//! recorded makes the provider, unless `Telemetry` has made it with a way to a collector.
 
-use std::{sync::LazyLock, time::Duration};
+mod gauges;
+
+use std::{
+    sync::{LazyLock, OnceLock},
+    time::Duration,
+};
 
 use opentelemetry::{
     KeyValue,
-    metrics::{Counter, Histogram, Meter, MeterProvider},
+    metrics::{Counter, Gauge, Histogram, Meter, MeterProvider},
 };
-use opentelemetry_sdk::metrics::SdkMeterProvider;
+use opentelemetry_sdk::{
+    Resource,
+    metrics::{MeterProviderBuilder, SdkMeterProvider},
+};
 use prometheus::{Encoder, Registry, TextEncoder};
 
-/// The registry that is shown, and the provider that fills it. Metrics belong to the process, as its log does.
-static SHOWN: LazyLock<(Registry, Option<SdkMeterProvider>)> = LazyLock::new(|| {
-    let registry = Registry::new();
-    let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build();
-    // A registry that is empty refuses nothing.
-    let provider = exporter.ok().map(|exporter| SdkMeterProvider::builder().with_reader(exporter).build());
-    (registry, provider)
-});
+pub use self::gauges::{
+    ActorFigures, OutboxFigures, PoolFigures, dead_letters_waiting, observe_actors, observe_cache,
+    observe_certificates, observe_discovery, observe_pool, outbox,
+};
+use crate::names::{self, Kind, Label, Metric, Values};
 
-static METER: LazyLock<Meter> = LazyLock::new(|| match &SHOWN.1 {
-    Some(provider) => provider.meter("orrery"),
-    None => opentelemetry::global::meter("orrery"),
-});
+/// The registry that is shown, and the provider that fills it.
+struct Shown {
+    registry: Registry,
+    provider: SdkMeterProvider,
+    meter: Meter,
+}
 
-/// Deliveries that were answered for, by handler and outcome.
-static DELIVERIES: LazyLock<Counter<u64>> = LazyLock::new(|| {
-    METER
-        .u64_counter("orrery.bus.deliveries")
-        .with_description("Deliveries that were answered for, by handler and outcome (done, repeated, held, retry, dead, wait)")
-        .build()
-});
+static SHOWN: OnceLock<Shown> = OnceLock::new();
 
-/// How long handlers took, in seconds.
-static HANDLING: LazyLock<Histogram<f64>> = LazyLock::new(|| {
-    METER
-        .f64_histogram("orrery.bus.handling")
-        .with_unit("s")
-        .with_description("How long a delivery was worked on")
-        .with_boundaries(vec![0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0])
-        .build()
-});
+impl Shown {
+    fn new(extend: impl FnOnce(MeterProviderBuilder) -> MeterProviderBuilder, resource: Resource) -> Self {
+        let registry = Registry::new();
+        let mut builder = SdkMeterProvider::builder().with_resource(resource);
+        // A registry that is empty refuses nothing.
+        if let Ok(exporter) = opentelemetry_prometheus::exporter().with_registry(registry.clone()).build() {
+            builder = builder.with_reader(exporter);
+        }
+        let provider = extend(builder).build();
+        let meter = provider.meter("orrery");
+        Self { registry, provider, meter }
+    }
+}
 
-/// Rows that the relay published, by producer and result.
-static RELAYED: LazyLock<Counter<u64>> = LazyLock::new(|| {
-    METER
-        .u64_counter("orrery.outbox.relayed")
-        .with_description(
-            "Rows of the outbox that were published, by producer and result (sent, unrouted, refused, failed, again)",
-        )
-        .build()
-});
+/// Makes the provider with more readers, before anything was recorded; none when something was.
+pub(crate) fn install(
+    extend: impl FnOnce(MeterProviderBuilder) -> MeterProviderBuilder,
+    resource: Resource,
+) -> Option<SdkMeterProvider> {
+    let shown = Shown::new(extend, resource);
+    let provider = shown.provider.clone();
+    SHOWN.set(shown).ok()?;
+    gauges::observe_process(meter());
+    Some(provider)
+}
 
-/// Dead letters that were moved into their table, by handler.
-static DEAD_LETTERS: LazyLock<Counter<u64>> = LazyLock::new(|| {
-    METER
-        .u64_counter("orrery.dead_letters.archived")
-        .with_description("Dead letters that were moved into their table, by handler")
-        .build()
-});
+fn shown() -> &'static Shown {
+    let mut made = false;
+    let shown = SHOWN.get_or_init(|| {
+        made = true;
+        Shown::new(|builder| builder, Resource::builder_empty().build())
+    });
+    if made {
+        gauges::observe_process(&shown.meter);
+    }
+    shown
+}
 
-/// Effects that may have happened without their mark, by handler.
-static DOUBTS: LazyLock<Counter<u64>> = LazyLock::new(|| {
-    METER
-        .u64_counter("orrery.inbox.doubts")
-        .with_description("Tries after which nobody knows whether the effect happened, by handler")
-        .build()
-});
+fn meter() -> &'static Meter {
+    &shown().meter
+}
 
-/// What one actor shows.
-pub struct ActorFigures {
-    /// Its name.
-    pub name: String,
-    /// Whether it is at work, and not between two lives.
-    pub running: bool,
-    /// Lives before this one.
-    pub restarts: u64,
-    /// What it has taken in and not finished.
-    pub depth: u64,
+fn counter(metric: &Metric) -> Counter<u64> {
+    meter().u64_counter(metric.name).with_unit(metric.unit).with_description(metric.about).build()
+}
+
+fn gauge(metric: &Metric) -> Gauge<u64> {
+    meter().u64_gauge(metric.name).with_unit(metric.unit).with_description(metric.about).build()
+}
+
+fn seconds(metric: &Metric) -> Gauge<f64> {
+    meter().f64_gauge(metric.name).with_unit(metric.unit).with_description(metric.about).build()
+}
+
+fn histogram(metric: &Metric) -> Histogram<f64> {
+    let builder = meter().f64_histogram(metric.name).with_unit(metric.unit).with_description(metric.about);
+    match metric.kind {
+        Kind::Histogram(bounds) => builder.with_boundaries(bounds.to_vec()).build(),
+        Kind::Counter | Kind::Gauge => builder.build(),
+    }
+}
+
+/// A label; its value is one of its set.
+fn of(label: Label, value: &'static str) -> KeyValue {
+    debug_assert!(
+        matches!(label.values, Values::Named(_))
+            || matches!(label.values, Values::These(values) if values.contains(&value)),
+        "{value} is not among the values of {}",
+        label.name
+    );
+    KeyValue::new(label.name, value)
+}
+
+/// A static of each instrument.
+macro_rules! instruments {
+    ($($id:ident: $ty:ty = $make:ident;)*) => {
+        $(static $id: LazyLock<$ty> = LazyLock::new(|| $make(&names::$id));)*
+    };
+}
+
+instruments! {
+    REQUESTS: Histogram<f64> = histogram;
+    LIMITED: Counter<u64> = counter;
+    SHEDDED: Counter<u64> = counter;
+    CACHE_LOOKUPS: Counter<u64> = counter;
+    THROTTLED: Counter<u64> = counter;
+    PASSWORDS: Histogram<f64> = histogram;
+    OUTBOX_LAG: Histogram<f64> = histogram;
+    OUTBOX_RELAYED: Counter<u64> = counter;
+    DELIVERIES: Counter<u64> = counter;
+    HANDLING: Histogram<f64> = histogram;
+    EVENT_AGE: Histogram<f64> = histogram;
+    QUARANTINED: Counter<u64> = counter;
+    DEAD_LETTERS: Counter<u64> = counter;
+    DOUBTS: Counter<u64> = counter;
+    MAILS: Counter<u64> = counter;
+    MAIL_SENDING: Histogram<f64> = histogram;
+    IMAGES: Histogram<f64> = histogram;
+    IMAGE_BYTES: Counter<u64> = counter;
+    DISCOVERY_FRAMES: Counter<u64> = counter;
+    DISCOVERY_CLOSED: Counter<u64> = counter;
+    DISCOVERY_MESSAGES: Counter<u64> = counter;
+    POOL_WAIT: Histogram<f64> = histogram;
+    POOL_TIMEOUTS: Counter<u64> = counter;
+    TELEMETRY_EXPORTED: Counter<u64> = counter;
+    TELEMETRY_DROPPED: Counter<u64> = counter;
+    TELEMETRY_FAILURES: Counter<u64> = counter;
+}
+
+/// Shows at 0 what these services and handlers count, so that the first of anything is an increase that an alert can see.
+pub fn begin(services: &[&'static str], handlers: &[&'static str]) {
+    let none = |counter: &Counter<u64>, label: Label| match label.values {
+        Values::These(values) => values.iter().for_each(|&value| counter.add(0, &[of(label, value)])),
+        Values::Named(_) => {}
+    };
+    none(&TELEMETRY_EXPORTED, names::SIGNAL);
+    none(&TELEMETRY_DROPPED, names::SIGNAL);
+    none(&TELEMETRY_FAILURES, names::SIGNAL);
+    for service in services {
+        match *service {
+            "gateway" => {
+                none(&LIMITED, names::CLASS);
+                none(&SHEDDED, names::SHED);
+                none(&CACHE_LOOKUPS, names::LOOKUP);
+            }
+            "autha" => THROTTLED.add(0, &[]),
+            "maily" => none(&MAILS, names::MAIL),
+            "spinoza" => none(&IMAGE_BYTES, names::BYTES),
+            "discovery" => {
+                none(&DISCOVERY_FRAMES, names::FRAME);
+                none(&DISCOVERY_CLOSED, names::CLOSED);
+                none(&DISCOVERY_MESSAGES, names::PEER_MESSAGE);
+            }
+            _ => {}
+        }
+    }
+    for &handler in handlers {
+        let handler = of(names::HANDLER, handler);
+        if let Values::These(outcomes) = names::DELIVERED.values {
+            for &outcome in outcomes {
+                DELIVERIES.add(0, &[handler.clone(), of(names::DELIVERED, outcome)]);
+            }
+        }
+        for counter in [&QUARANTINED, &DEAD_LETTERS, &DOUBTS] {
+            counter.add(0, std::slice::from_ref(&handler));
+        }
+    }
+}
+
+/// The counters of a relay begin at 0.
+pub fn begin_relay(producer: &'static str) {
+    if let Values::These(results) = names::RELAYED.values {
+        for &result in results {
+            OUTBOX_RELAYED.add(0, &[of(names::PRODUCER, producer), of(names::RELAYED, result)]);
+        }
+    }
+}
+
+/// A request was answered by `service` after `took`. `route` is the pattern that it fitted.
+pub fn request(service: &'static str, method: &str, route: Option<&str>, status: u16, took: Duration) {
+    let mut labels = vec![
+        of(names::SERVICE, service),
+        of(names::METHOD, names::method(method)),
+        KeyValue::new(names::STATUS.name, i64::from(status)),
+    ];
+    // A copy is made here, since tables of routes come and go with the configuration.
+    labels.extend(route.map(|route| KeyValue::new(names::ROUTE.name, route.to_owned())));
+    REQUESTS.record(took.as_secs_f64(), &labels);
+}
+
+/// A request of that class was refused: its caller had asked too much.
+pub fn limited(class: &'static str) {
+    LIMITED.add(1, &[of(names::CLASS, class)]);
+}
+
+/// A request was refused: too much was going on there.
+pub fn shed(reason: &'static str) {
+    SHEDDED.add(1, &[of(names::SHED, reason)]);
+}
+
+/// The cache was asked, and had that.
+pub fn cache_lookup(result: &'static str) {
+    CACHE_LOOKUPS.add(1, &[of(names::LOOKUP, result)]);
+}
+
+/// Credentials were tried too often.
+pub fn throttled() {
+    THROTTLED.add(1, &[]);
+}
+
+/// A password was worked on, waiting included.
+pub fn password(operation: &'static str, took: Duration) {
+    PASSWORDS.record(took.as_secs_f64(), &[of(names::PASSWORD, operation)]);
 }
 
 /// A delivery was answered for after `took`.
 pub fn delivered(handler: &'static str, outcome: &'static str, took: Duration) {
-    DELIVERIES.add(1, &[KeyValue::new("handler", handler), KeyValue::new("outcome", outcome)]);
-    HANDLING.record(took.as_secs_f64(), &[KeyValue::new("handler", handler)]);
+    DELIVERIES.add(1, &[of(names::HANDLER, handler), of(names::DELIVERED, outcome)]);
+    HANDLING.record(took.as_secs_f64(), &[of(names::HANDLER, handler)]);
+}
+
+/// The effect of an event was done, so long after it happened.
+pub fn event_age(handler: &'static str, age: Duration) {
+    EVENT_AGE.record(age.as_secs_f64(), &[of(names::HANDLER, handler)]);
+}
+
+/// Messages were given to the quarantine queue.
+pub fn quarantined(handler: &'static str, messages: u64) {
+    QUARANTINED.add(messages, &[of(names::HANDLER, handler)]);
 }
 
 /// Rows of `producer` were published with that result.
 pub fn relayed(producer: &'static str, result: &'static str, rows: usize) {
     if rows > 0 {
-        let rows = u64::try_from(rows).unwrap_or(u64::MAX);
-        RELAYED.add(rows, &[KeyValue::new("producer", producer), KeyValue::new("result", result)]);
+        OUTBOX_RELAYED.add(wide(rows), &[of(names::PRODUCER, producer), of(names::RELAYED, result)]);
     }
+}
+
+/// The broker has confirmed a row that was so old.
+pub fn outbox_lag(producer: &'static str, age: Duration) {
+    OUTBOX_LAG.record(age.as_secs_f64(), &[of(names::PRODUCER, producer)]);
 }
 
 /// A dead letter was moved into its table.
 pub fn dead_letter(handler: &'static str) {
-    DEAD_LETTERS.add(1, &[KeyValue::new("handler", handler)]);
+    DEAD_LETTERS.add(1, &[of(names::HANDLER, handler)]);
 }
 
 /// Nobody knows whether an effect happened.
 pub fn doubt(handler: &'static str) {
-    DOUBTS.add(1, &[KeyValue::new("handler", handler)]);
+    DOUBTS.add(1, &[of(names::HANDLER, handler)]);
 }
 
-/// Shows the actors, as `figures` tells them whenever the page is read.
-pub fn observe_actors(figures: impl Fn() -> Vec<ActorFigures> + Clone + Send + Sync + 'static) {
-    let of = |name: String| [KeyValue::new("actor", name)];
-    let read = figures.clone();
-    METER
-        .u64_observable_gauge("orrery.actor.running")
-        .with_description("Whether the actor is at work (1) or between two lives (0)")
-        .with_callback(move |gauge| {
-            read().into_iter().for_each(|actor| gauge.observe(u64::from(actor.running), &of(actor.name)));
-        })
-        .build();
-    let read = figures.clone();
-    METER
-        .u64_observable_counter("orrery.actor.restarts")
-        .with_description("Lives of the actor before this one")
-        .with_callback(move |counter| {
-            read().into_iter().for_each(|actor| counter.observe(actor.restarts, &of(actor.name)));
-        })
-        .build();
-    METER
-        .u64_observable_gauge("orrery.actor.mailbox")
-        .with_description("What the actor has taken in and not finished")
-        .with_callback(move |gauge| {
-            figures().into_iter().for_each(|actor| gauge.observe(actor.depth, &of(actor.name)));
-        })
-        .build();
+/// What became of a try to send a mail; how long the server was spoken to, where it was.
+pub fn mail(outcome: &'static str, took: Option<Duration>) {
+    MAILS.add(1, &[of(names::MAIL, outcome)]);
+    if let Some(took) = took {
+        MAIL_SENDING.record(took.as_secs_f64(), &[of(names::MAIL, outcome)]);
+    }
+}
+
+/// A picture was worked on.
+pub fn image(outcome: &'static str, took: Duration) {
+    IMAGES.record(took.as_secs_f64(), &[of(names::PICTURE, outcome)]);
+}
+
+/// Bytes of a picture were fetched (`original`) or stored (`variants`).
+pub fn image_bytes(direction: &'static str, bytes: u64) {
+    IMAGE_BYTES.add(bytes, &[of(names::BYTES, direction)]);
+}
+
+/// A frame of this event came from a peer; an event that is not told apart is `other`.
+pub fn discovery_frame(event: &str) {
+    let Values::These(known) = names::FRAME.values else { return };
+    let event = known.iter().copied().find(|known| *known == event).unwrap_or("other");
+    DISCOVERY_FRAMES.add(1, &[of(names::FRAME, event)]);
+}
+
+/// A socket of a peer was closed for this reason.
+pub fn discovery_closed(reason: &'static str) {
+    DISCOVERY_CLOSED.add(1, &[of(names::CLOSED, reason)]);
+}
+
+/// This became of messages for peers.
+pub fn discovery_messages(outcome: &'static str, count: usize) {
+    if count > 0 {
+        DISCOVERY_MESSAGES.add(wide(count), &[of(names::PEER_MESSAGE, outcome)]);
+    }
+}
+
+/// A connection of `pool` was waited for; whether it was had.
+pub fn pool_wait(pool: &'static str, took: Duration, got: bool) {
+    let label = [of(names::POOL, pool)];
+    POOL_WAIT.record(took.as_secs_f64(), &label);
+    if !got {
+        POOL_TIMEOUTS.add(1, &label);
+    }
+}
+
+/// The collector took so many of a signal.
+pub(crate) fn exported(signal: &'static str, items: usize) {
+    TELEMETRY_EXPORTED.add(wide(items), &[of(names::SIGNAL, signal)]);
+}
+
+/// So many of a signal were dropped.
+pub(crate) fn dropped(signal: &'static str, items: usize) {
+    TELEMETRY_DROPPED.add(wide(items), &[of(names::SIGNAL, signal)]);
+}
+
+/// The collector did not take an export.
+pub(crate) fn export_failed(signal: &'static str) {
+    TELEMETRY_FAILURES.add(1, &[of(names::SIGNAL, signal)]);
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 /// All metrics in Prometheus' text format.
@@ -138,7 +337,7 @@ pub fn observe_actors(figures: impl Fn() -> Vec<ActorFigures> + Clone + Send + S
 /// When they cannot be written as text.
 pub fn page() -> Result<String, prometheus::Error> {
     let mut text = Vec::new();
-    TextEncoder::new().encode(&SHOWN.0.gather(), &mut text)?;
+    TextEncoder::new().encode(&shown().registry.gather(), &mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
@@ -146,18 +345,105 @@ pub fn page() -> Result<String, prometheus::Error> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_page_shows_what_was_counted_with_its_unit() {
+    /// Records each metric of `names` once.
+    fn record_all() {
+        request("autha", "GET", Some("/users/{name}"), 200, Duration::from_millis(3));
+        request("gateway", "BREW", None, 418, Duration::from_millis(3));
+        limited("read");
+        shed("process");
+        cache_lookup("hit");
+        observe_cache(|| 5);
+        observe_certificates(|| vec![("edge", 3600.0)]);
+        throttled();
+        password("hash", Duration::from_millis(3));
+        outbox(&OutboxFigures { producer: "autha", pending: 3, oldest: 1.5, ..OutboxFigures::default() });
+        outbox_lag("autha", Duration::from_millis(3));
+        relayed("autha", "sent", 2);
         delivered("maily.email", "done", Duration::from_millis(3));
+        event_age("maily.email", Duration::from_millis(3));
+        quarantined("maily.email", 1);
+        dead_letter("maily.email");
+        dead_letters_waiting("maily.email", 4);
+        doubt("maily.email");
+        mail("sent", Some(Duration::from_millis(3)));
+        image("optimized", Duration::from_millis(3));
+        image_bytes("original", 7);
+        discovery_frame("nothing that is known");
+        discovery_closed("idle");
+        discovery_messages("kept", 2);
+        observe_discovery(|| (3, 1));
         observe_actors(|| {
-            vec![ActorFigures { name: "relay".to_owned(), running: true, restarts: 2, depth: 5 }]
+            vec![ActorFigures {
+                name: "relay".to_owned(),
+                running: true,
+                restarts: 2,
+                waiting: 5,
+                at_work: 3,
+                capacity: 64,
+                concurrency: 4,
+                refused: 9,
+                failures: 7,
+            }]
         });
+        for pool in ["autha", "maily"] {
+            observe_pool(pool, || Some(PoolFigures { size: 3, idle: 1, max: 8, waiting: 2 }));
+        }
+        pool_wait("autha", Duration::from_millis(3), false);
+        exported("traces", 1);
+        dropped("logs", 1);
+        export_failed("metrics");
+    }
+
+    #[test]
+    fn the_page_shows_every_metric_with_its_unit_and_its_labels_alone() {
+        record_all();
         let page = page().unwrap();
+        for metric in names::ALL {
+            let name = metric.prometheus();
+            let kind = match metric.kind {
+                Kind::Counter => "counter",
+                Kind::Gauge => "gauge",
+                Kind::Histogram(_) => "histogram",
+            };
+            assert!(page.contains(&format!("# TYPE {name} {kind}\n")), "{name} ({kind}) is not in {page}");
+            let lines = page.lines().filter(|line| {
+                line.strip_prefix(&name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                    || line.starts_with(&format!("{name}_bucket"))
+            });
+            let mut known: Vec<_> = metric.labels.iter().map(|label| label.name.replace('.', "_")).collect();
+            known.extend(["le", "otel_scope_name"].map(str::to_owned));
+            let mut lines = lines.peekable();
+            assert!(lines.peek().is_some(), "{name} has no value in {page}");
+            for line in lines {
+                let labels = line.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}'));
+                for label in labels.map(|(labels, _)| labels).unwrap_or_default().split("\",") {
+                    let label = label.split_once('=').map(|(label, _)| label).unwrap_or_default();
+                    assert!(
+                        label.is_empty() || known.iter().any(|known| known == label),
+                        "{label} in {line}"
+                    );
+                }
+            }
+        }
         for (name, label, value) in [
             ("orrery_bus_deliveries_total", "outcome=\"done\"", "1"),
             ("orrery_bus_handling_seconds_bucket", "le=\"0.005\"", "1"),
             ("orrery_actor_restarts_total", "actor=\"relay\"", "2"),
-            ("orrery_actor_mailbox", "actor=\"relay\"", "5"),
+            ("orrery_actor_running", "actor=\"relay\"", "1"),
+            ("orrery_actor_waiting", "actor=\"relay\"", "5"),
+            ("orrery_actor_refused_total", "actor=\"relay\"", "9"),
+            (
+                "db_client_connection_count",
+                "db_client_connection_pool_name=\"autha\",db_client_connection_state=\"used\"",
+                "2",
+            ),
+            (
+                "db_client_connection_count",
+                "db_client_connection_pool_name=\"maily\",db_client_connection_state=\"idle\"",
+                "1",
+            ),
+            ("http_server_request_duration_seconds_count", "http_request_method=\"_OTHER\"", "1"),
+            ("orrery_outbox_oldest_seconds", "producer=\"autha\"", "1.5"),
         ] {
             let shown = page
                 .lines()
