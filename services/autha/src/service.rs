@@ -2,28 +2,34 @@
 
 use std::{sync::Arc, time::Duration};
 
-use actix_rt::Arbiter;
 use actix_web::dev::Server;
-use orrery_actors::{
-    bus::{Footing, Handler, consumer::Source, relay::Wake},
-    config::{keys::KeyRing, storage::UploadedEvents},
-    objects::Objects,
-    seal::SealError,
-    store::outbox::Outbox,
-    supervise::Supervisor,
-    web::health::Health,
-};
-use orrery_schemas::services::Service;
-use tokio::{runtime::Handle, sync::Semaphore};
+use orrery_bus::{Dependencies, Handler, consumer::QueueKind, relay::Wake};
+use orrery_config::{keys::KeyRing, storage::UploadedEvents};
+use orrery_objects::Objects;
+use orrery_seal::SealError;
+use orrery_store::outbox::Outbox;
+use orrery_supervise::{Mailbox, Progress, Supervisor};
+use orrery_web::health::Health;
+use secrecy::SecretString;
+use tokio::runtime::Handle;
 
 use crate::{
-    account::actor::Accounts,
+    account::{actor::Accounts, change::Tools, links::Links, receipts::Receipts},
     config::Config,
-    http::{self, Desk},
-    keeper::Keeper,
+    definition::AUTHA,
+    export::maker::ExportMaker,
+    http::{self, AppState, Application},
+    key::KeySet,
+    maintenance::Maintenance,
     password::PasswordPool,
-    picture::{results::PictureResults, sweeper::Sweeper},
-    token::{access::Issuer, keys::KeySet},
+    picture::{
+        Uploads,
+        results::{self, PictureResults},
+        sweeper::Sweeper,
+    },
+    purger::Purger,
+    throttle::{RedisCounts, Throttle},
+    token::access::Issuer,
     vault::Vault,
 };
 
@@ -54,10 +60,12 @@ pub struct Parts {
     pub mail: KeyRing,
     /// The keys that it loads and signs with; without them it is not ready.
     pub keys: KeySet,
+    /// Where Redis is, if it counts attempts, and how long its answer may take.
+    pub redis: Option<(SecretString, Duration)>,
     /// The bucket.
     pub objects: Objects,
     /// The broker, its connections, time and randomness.
-    pub footing: Footing,
+    pub dependencies: Dependencies,
     /// The runtime that owns every client.
     pub main: Handle,
 }
@@ -66,105 +74,121 @@ pub struct Parts {
 pub fn pictures_handler(
     config: &Config,
     event_lifetime: Duration,
-    footing: &Footing,
+    dependencies: &Dependencies,
     wake: Wake,
 ) -> Arc<dyn Handler> {
-    let Footing { pool, clock, random, .. } = footing.clone();
+    let Dependencies { pool, clock, random, .. } = dependencies.clone();
     Arc::new(PictureResults {
         pool,
-        outbox: Outbox::new(Service::Autha, event_lifetime, clock.clone(), random),
+        outbox: Outbox::new(AUTHA, event_lifetime, clock.clone(), random),
         wake,
         clock,
-        retry_delay: config.retry_delay,
+        spec: results::spec(config),
     })
+}
+
+/// The handler of receipts of deletions.
+pub fn receipts_handler(config: &Config, dependencies: &Dependencies) -> Arc<dyn Handler> {
+    let Dependencies { pool, clock, .. } = dependencies.clone();
+    Arc::new(Receipts { pool, clock, retry_delay: config.retry_delay })
 }
 
 /// Autha, started.
 pub struct Autha {
     /// The HTTP server, to be awaited.
     pub server: Server,
+    /// The same routes for a gateway in this process.
+    pub application: Application,
 }
 
 impl Autha {
-    /// Starts the actors under `supervisor`, the accounts actor on `arbiter`, and binds the listener.
+    /// Starts the actors under `supervisor`, and binds the listener.
     ///
     /// # Errors
     /// When a key cannot be used, or the listener not be bound.
-    pub fn start(
-        parts: Parts,
-        supervisor: &Supervisor,
-        arbiter: Arbiter,
-        health: Health,
-    ) -> Result<Self, StartError> {
-        let Parts { config, keys, objects, footing, main, .. } = parts;
-        let Footing { pool, clock, random, .. } = footing.clone();
+    pub fn start(parts: Parts, supervisor: &Supervisor, health: Health) -> Result<Self, StartError> {
+        let Parts { config, keys, objects, dependencies, main, .. } = parts;
+        let Dependencies { pool, clock, random, .. } = dependencies.clone();
         let vault = Arc::new(Vault::new(&parts.master, &parts.mail)?);
         let wake = Wake::default();
-        let outbox = Outbox::new(Service::Autha, parts.event_lifetime, clock.clone(), random.clone());
-        let passwords = {
-            let threads = supervisor.threads("autha.passwords");
-            PasswordPool::start(config.hash_workers, config.hash_queue, random.clone(), threads)?
-        };
+        let outbox = Outbox::new(AUTHA, parts.event_lifetime, clock.clone(), random.clone());
+        let hashing = Mailbox { capacity: config.hash_queue, concurrency: config.hash_workers };
+        let passwords = PasswordPool::start(supervisor, hashing, &random)?;
+        let uploads = Mailbox { capacity: config.uploads_capacity, concurrency: config.uploads };
+        // How long one may take is the limit of each of its chunks.
+        let uploads = supervisor.start_actor_within("autha.uploads", uploads, Duration::MAX, || Uploads);
 
-        let actor = Accounts {
+        let config = Arc::new(config);
+        let tools = Tools {
             pool: pool.clone(),
             vault: Arc::clone(&vault),
             outbox,
             wake: wake.clone(),
-            uploaded_events: parts.uploaded_events,
+            config: Arc::clone(&config),
+            clock: clock.clone(),
+            random: random.clone(),
         };
-        let accounts = supervisor.start_actor("autha.accounts", arbiter, move || actor.clone());
+        let actor = Accounts { tools: tools.clone() };
+        let changes =
+            Mailbox { capacity: config.accounts_capacity, concurrency: config.accounts_concurrency };
+        let accounts = supervisor.start_actor("autha.accounts", changes, move || actor.clone());
 
-        footing.relay(supervisor, Service::Autha, parts.keep_sent, wake.clone());
-        let pictures = pictures_handler(&config, parts.event_lifetime, &footing, wake);
-        footing.consume(supervisor, pictures, Source::Main);
-        supervisor.start("autha.keeper", {
-            let (pool, vault, keys, clock) = (pool.clone(), Arc::clone(&vault), keys.clone(), clock.clone());
-            let signal = supervisor.shutdown_signal();
-            move |pulse| {
-                Keeper {
-                    pulse,
-                    pool: pool.clone(),
-                    vault: Arc::clone(&vault),
-                    keys: keys.clone(),
-                    clock: clock.clone(),
-                    shutdown: signal.clone(),
-                }
-                .run()
-            }
-        });
-        supervisor.start("autha.sweeper", {
-            let (pool, objects, clock) = (pool.clone(), objects.clone(), clock.clone());
-            let (after, every) = (config.sweep_after, config.sweep_every);
-            let signal = supervisor.shutdown_signal();
-            move |pulse| {
-                Sweeper {
-                    pulse,
-                    pool: pool.clone(),
-                    objects: objects.clone(),
-                    clock: clock.clone(),
-                    after,
-                    every,
-                    shutdown: signal.clone(),
-                }
-                .run()
-            }
-        });
+        dependencies.relay(supervisor, AUTHA, parts.keep_sent, wake.clone());
+        let pictures = pictures_handler(&config, parts.event_lifetime, &dependencies, wake);
+        dependencies.consume(supervisor, pictures, QueueKind::Main);
+        dependencies.consume(supervisor, receipts_handler(&config, &dependencies), QueueKind::Main);
+        let maintenance = Maintenance {
+            pool: pool.clone(),
+            vault: Arc::clone(&vault),
+            keys: keys.clone(),
+            replica: random.uuid_v4(),
+            key_lifetime: config.signing_key_lifetime,
+            audit_lifetime: config.audit_lifetime,
+            clock: clock.clone(),
+            progress: Progress::default(),
+        };
+        supervisor.start_actor("autha.maintenance", Mailbox::own_work(1), move || maintenance.clone());
+        let exports =
+            ExportMaker { tools: tools.clone(), objects: objects.clone(), progress: Progress::default() };
+        supervisor.start_actor("autha.exports", Mailbox::own_work(1), move || exports.clone());
+        let purger = Purger { tools, objects: objects.clone(), progress: Progress::default() };
+        supervisor.start_actor("autha.purger", Mailbox::own_work(1), move || purger.clone());
+        let sweeper = Sweeper {
+            progress: Progress::default(),
+            pool: pool.clone(),
+            objects: objects.clone(),
+            clock: clock.clone(),
+            after: config.sweep_after,
+            every: config.sweep_every,
+            shutdown: supervisor.shutdown_signal(),
+        };
+        supervisor.start_actor("autha.sweeper", Mailbox::own_work(1), move || sweeper.clone());
 
-        let desk = Desk {
+        let listener = Arc::clone(&config);
+        let throttle = {
+            let redis = parts.redis.map(|(url, limit)| RedisCounts::new(url, limit, main.clone()));
+            Throttle::new(config.throttle.clone(), redis, pool.clone(), Arc::clone(&vault))
+        };
+        let app = AppState {
             accounts,
             pool,
             passwords,
+            throttle,
+            gateways: config.gateways.iter().filter_map(|network| network.parse().ok()).collect(),
+            links: Links::new(&config.public_url),
+            tells_of_uploads: parts.uploaded_events == UploadedEvents::Outbox,
             keys,
             issuer: Issuer { issuer: config.base().to_owned(), audience: config.audience.clone() },
             vault,
             objects,
-            uploads: Arc::new(Semaphore::new(config.uploads)),
-            config: Arc::new(config),
+            uploads: uploads.admission(),
+            config,
             clock,
             random,
             main,
         };
-        Ok(Self { server: http::server(desk, health)? })
+        let application = http::application(app);
+        let server = http::server(&listener, &application, health)?;
+        Ok(Self { server, application })
     }
 }

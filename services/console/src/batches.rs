@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use orrery_actors::store::{
+use orrery_store::{
     Pool, StoreError,
     dead_letters::{Filter, act, read},
 };
@@ -23,6 +23,16 @@ pub enum Deed {
     Redrive(Duration),
     /// Gone for good.
     Drop,
+}
+
+impl Deed {
+    /// What the audit log calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Redrive(_) => "dead.redrive",
+            Self::Drop => "dead.drop",
+        }
+    }
 }
 
 /// Letters that are being dealt with.

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use lapin::Connection;
-use orrery_actors::bus::{
-    Bus, BusError, HandlerSpec,
-    bridge::BridgeSpec,
+use orrery_broker_admin::{
     management::{Management, ManagementError},
-    topology::{self, declare},
+    topology::declare,
 };
+use orrery_bus::{Bus, BusError, HandlerSpec, bridge::BridgeSpec};
+use orrery_schemas::topology;
 use serde::{Deserialize, Serialize};
 
 /// What goes through one queue; what is not known is `None`.
@@ -34,7 +34,7 @@ pub struct QueueFigures {
     pub traffic: Traffic,
     /// Messages in its retry queues.
     pub retry: Option<u64>,
-    /// Messages in its quarantine lane.
+    /// Messages in its quarantine queue.
     pub quarantine: Option<u64>,
     /// Dead letters that are not in the table yet.
     pub unarchived: Option<u64>,
@@ -46,6 +46,8 @@ pub struct Watched {
     pub handlers: Vec<HandlerSpec>,
     /// Bridges, with the queue that each empties.
     pub bridges: Vec<BridgeSpec>,
+    /// Services that publish, with their rows of the outbox.
+    pub producers: Vec<&'static str>,
 }
 
 impl Watched {
@@ -237,7 +239,7 @@ fn declared(queue: &str, depth: Option<(u64, u64)>, notes: &mut Vec<String>) -> 
 /// # Errors
 /// When the broker is away or does not answer in time.
 pub async fn depth(bus: &Bus, connection: &Connection, queue: &str) -> Result<Option<(u64, u64)>, BusError> {
-    let depth = tokio::time::timeout(bus.timeout(), declare::depth(connection, queue)).await;
+    let depth = tokio::time::timeout(bus.timeout(), declare::depth(bus, connection, queue)).await;
     let depth = depth.map_err(|_| BusError::Timeout(bus.timeout()))??;
     Ok(depth.map(|(ready, consumers)| (ready.into(), consumers.into())))
 }

@@ -3,14 +3,10 @@
 
 use std::fmt;
 
-use orrery_actors::{
-    bus::{
-        Bus,
-        management::{Management, ManagementError},
-    },
-    config::broker::Broker,
-    store::{Pool, outbox::COUNTED},
-};
+use orrery_broker_admin::management::{Management, ManagementError};
+use orrery_bus::Bus;
+use orrery_config::broker::Broker;
+use orrery_store::{Pool, outbox::COUNTED};
 use serde::Serialize;
 
 use crate::{
@@ -78,6 +74,19 @@ pub struct Figures {
     pub notes: Vec<String>,
     /// Whether broker and database both answered.
     pub complete: bool,
+    /// What is away, and why.
+    pub away: Away,
+}
+
+/// What did not answer, and why.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Away {
+    /// RabbitMQ.
+    pub broker: Option<String>,
+    /// Its management plugin, without which rates are not known.
+    pub management: Option<String>,
+    /// PostgreSQL.
+    pub database: Option<String>,
 }
 
 /// Looks at broker and database, again and again.
@@ -87,6 +96,7 @@ pub struct Observer {
     pool: Pool,
     watched: Watched,
     connection: Option<lapin::Connection>,
+    away: Away,
 }
 
 impl Observer {
@@ -98,15 +108,19 @@ impl Observer {
             pool,
             watched,
             connection: None,
+            away: Away::default(),
         }
     }
 
     /// What can be known now. That a part is away is no error but a note.
     pub async fn look(&mut self) -> Figures {
         let mut notes = Vec::new();
-        let queues = self.queues(&mut notes).await;
-        let stored = store::look(&self.pool).await;
+        let (pool, producers) = (self.pool.clone(), self.watched.producers.clone());
+        // One that hangs does not keep the other from being seen.
+        let (queues, stored) = tokio::join!(self.queues(&mut notes), store::look(&pool, &producers));
         let complete = queues.is_some() && stored.is_ok();
+        let mut away = std::mem::take(&mut self.away);
+        away.database = stored.as_ref().err().map(ToString::to_string);
         let stored = stored
             .inspect_err(|error| {
                 notes.push(format!("dead, doubts and outbox are not known: {error}, look at database.url"));
@@ -135,7 +149,7 @@ impl Observer {
             dead: stored.as_ref().map(|stored| of(&stored.letters, spec.queue)),
         });
         let bridges = bridges.collect();
-        Figures { handlers, bridges, outbox: stored.map(|stored| stored.outbox), notes, complete }
+        Figures { handlers, bridges, outbox: stored.map(|stored| stored.outbox), notes, complete, away }
     }
 
     /// By the management API, or without it what a passive declare tells.
@@ -147,12 +161,14 @@ impl Observer {
             },
             Err(error) => error.to_string(),
         };
+        self.away.management = Some(why.clone());
         match broker::by_declare(&self.bus, &mut self.connection, &self.watched, notes).await {
             Ok(figures) => {
                 notes.push(format!("unacked and rates are not known: {why}"));
                 Some(figures)
             }
             Err(error) => {
+                self.away.broker = Some(error.to_string());
                 notes.push(format!("queues are not known: {error}, look at broker.url; {why}"));
                 None
             }

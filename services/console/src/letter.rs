@@ -5,13 +5,17 @@ use lapin::{
     BasicProperties,
     types::{FieldTable, ShortString},
 };
-use orrery_actors::{
-    bus::header,
-    config::partner::is_reserved,
-    seal::{Sealer, is_sealed},
-    store::dead_letters::read::{Letter, Summary},
+use orrery_bus::header;
+use orrery_config::partner::is_reserved;
+use orrery_schemas::{
+    email::SendEmail,
+    events::{
+        AccountCreated, AccountDeleted, AccountErased, AccountUpdated, EventData, ImageOptimized,
+        ImageRejected, ImageUploaded,
+    },
 };
-use orrery_schemas::{email::SendEmail, events::EventData};
+use orrery_seal::{Sealer, is_sealed};
+use orrery_store::dead_letters::read::{StoredLetter, Summary};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -60,7 +64,7 @@ pub struct Fields<'a> {
 impl<'a> View<'a> {
     /// For an operator's eyes: without the body, and without names unless `key` opens what is sealed. Letters by the queues of `bridges` hold
     /// what others wrote.
-    pub fn shown(letter: &'a Letter, key: Option<&Sealer>, bridges: &[&str]) -> Self {
+    pub fn shown(letter: &'a StoredLetter, key: Option<&Sealer>, bridges: &[&str]) -> Self {
         if key.is_none() && is_foreign(letter, bridges) {
             return Self::of_others(letter);
         }
@@ -68,20 +72,20 @@ impl<'a> View<'a> {
         if (key.is_none() || view.still_sealed.is_some())
             && let Some(event) = &mut view.event
         {
-            hide_names(event);
+            mask(event);
         }
         view
     }
 
     /// For another place: with everything that the message has. Without `key` what is sealed stays so, and what others wrote is left out.
-    pub fn exported(letter: &'a Letter, key: Option<&Sealer>, bridges: &[&str]) -> Self {
+    pub fn exported(letter: &'a StoredLetter, key: Option<&Sealer>, bridges: &[&str]) -> Self {
         if key.is_none() && is_foreign(letter, bridges) {
             return Self::of_others(letter);
         }
         Self { body_base64: Some(STANDARD.encode(&letter.body)), ..Self::decoded(letter, key) }
     }
 
-    fn decoded(letter: &'a Letter, key: Option<&Sealer>) -> Self {
+    fn decoded(letter: &'a StoredLetter, key: Option<&Sealer>) -> Self {
         let decoded = cloudevents_amqp::decode(&properties(letter), &letter.body)
             .map_err(|error| error.to_string())
             .and_then(|event| serde_json::to_value(&event).map_err(|error| error.to_string()));
@@ -94,7 +98,7 @@ impl<'a> View<'a> {
         Self { letter, event, not_an_event, hidden: None, still_sealed, body_base64: None }
     }
 
-    fn of_others(letter: &'a Letter) -> Self {
+    fn of_others(letter: &'a StoredLetter) -> Self {
         let letter = Fields { headers: None, source: None, event_id: None, ..Fields::of(letter) };
         let hidden = Some(FOREIGN);
         Self { letter, event: None, not_an_event: None, hidden, still_sealed: None, body_base64: None }
@@ -102,7 +106,7 @@ impl<'a> View<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn of(letter: &'a Letter) -> Self {
+    fn of(letter: &'a StoredLetter) -> Self {
         Self {
             summary: &letter.summary,
             source: letter.source.as_deref(),
@@ -117,13 +121,13 @@ impl<'a> Fields<'a> {
 }
 
 /// Whether others wrote it: it came by a bridge, or is no event of ours.
-fn is_foreign(letter: &Letter, bridges: &[&str]) -> bool {
+fn is_foreign(letter: &StoredLetter, bridges: &[&str]) -> bool {
     let Summary { ty, handler, .. } = &letter.summary;
     !ty.as_deref().is_some_and(is_reserved) || bridges.contains(&handler.as_str())
 }
 
 /// The message's properties as far as they were kept.
-fn properties(letter: &Letter) -> BasicProperties {
+fn properties(letter: &StoredLetter) -> BasicProperties {
     let mut headers = FieldTable::default();
     for (name, value) in letter.headers.as_object().into_iter().flatten() {
         if let (Ok(name), Some(value)) = (ShortString::try_new(name.as_str()), header::from_json(value)) {
@@ -152,28 +156,43 @@ fn open(event: &mut Value, key: &Sealer) -> Option<String> {
     fault
 }
 
-/// Takes out of a mail command whom it greets, and an address that somebody forgot to seal.
-fn hide_names(event: &mut Value) {
-    if event.get("type").and_then(Value::as_str) != Some(SendEmail::TYPE) {
-        return;
+/// The fields of each type of ours that name nobody. A field that stands here for no type is not shown: a new one is hidden until somebody thought of it.
+const SHOWN: &[(&str, &[&str])] = &[
+    (SendEmail::TYPE, &["account", "locale", "template"]),
+    (AccountCreated::TYPE, &["account", "version"]),
+    (AccountUpdated::TYPE, &["account", "version", "changed"]),
+    (AccountDeleted::TYPE, &["account", "version"]),
+    (AccountErased::TYPE, &["account", "holder"]),
+    (ImageUploaded::TYPE, &["upload", "key", "size_bytes", "digest"]),
+    (ImageOptimized::TYPE, &["upload", "variants", "thumbhash"]),
+    (ImageRejected::TYPE, &["upload", "code", "reason"]),
+];
+
+/// Masks the data but for the fields that name nobody and texts that are sealed.
+fn mask(event: &mut Value) {
+    let ty = event.get("type").and_then(Value::as_str).unwrap_or_default();
+    let shown = SHOWN.iter().find(|(known, _)| *known == ty).map_or(&[][..], |(_, fields)| fields);
+    if let Some(data) = event.get_mut("data_base64") {
+        *data = json!(HIDDEN);
     }
-    let Some(data) = event.get_mut("data").and_then(Value::as_object_mut) else { return };
-    for (field, value) in data {
-        let personal = match field.as_str() {
-            "username" => true,
-            "to" => !value.as_str().is_some_and(is_sealed),
-            _ => false,
-        };
-        if personal {
-            *value = json!(HIDDEN);
+    let Some(data) = event.get_mut("data") else { return };
+    match data.as_object_mut() {
+        Some(data) => {
+            for (field, value) in data {
+                let is_sealed = value.as_str().is_some_and(is_sealed);
+                if !is_sealed && !shown.contains(&field.as_str()) {
+                    *value = json!(HIDDEN);
+                }
+            }
         }
+        None => *data = json!(HIDDEN),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
-    use orrery_actors::config::keys::KeyRing;
+    use orrery_config::keys::KeyRing;
     use orrery_schemas::email::SEAL_PURPOSE;
     use uuid::Uuid;
 
@@ -183,8 +202,8 @@ mod tests {
         Sealer::new(&KeyRing::from_bytes([[key; 32]]), SEAL_PURPOSE).unwrap()
     }
 
-    fn letter(headers: Value, body: &Value) -> Letter {
-        Letter {
+    fn letter(headers: Value, body: &Value) -> StoredLetter {
+        StoredLetter {
             summary: Summary {
                 id: Uuid::nil(),
                 handler: "maily.email".to_owned(),
@@ -205,7 +224,7 @@ mod tests {
         }
     }
 
-    fn mail() -> Letter {
+    fn mail() -> StoredLetter {
         let headers = json!({
             "cloudEvents_specversion": "1.0", "cloudEvents_id": "1", "cloudEvents_source": "com.gravitalia.autha",
             "cloudEvents_type": SendEmail::TYPE, "attempt": 1,
@@ -240,6 +259,19 @@ mod tests {
         let mut letter = mail();
         letter.body = br#"{"to": "jane@people.example"}"#.to_vec();
         assert!(!serde_json::to_string(&View::shown(&letter, None, &[])).unwrap().contains("jane@"));
+    }
+
+    #[test]
+    fn a_field_that_nobody_thought_of_is_masked() {
+        let mut letter = mail();
+        letter.body = br#"{"account": "1", "template": "login", "device": "Jane's phone", "v": {"to": "jane@people.example"}}"#.to_vec();
+        let view = View::shown(&letter, None, &[]);
+        let data = &view.event.unwrap()["data"];
+        assert_eq!(*data, json!({"account": "1", "template": "login", "device": HIDDEN, "v": HIDDEN}));
+        letter.headers["cloudEvents_type"] = json!("com.gravitalia.new.v1");
+        letter.summary.ty = Some("com.gravitalia.new.v1".to_owned());
+        let data = View::shown(&letter, None, &[]).event.unwrap()["data"].take();
+        assert!(data.as_object().unwrap().values().all(|value| value == HIDDEN), "{data}");
     }
 
     #[test]

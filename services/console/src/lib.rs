@@ -1,11 +1,28 @@
-//! The console: what the operator sees of queues, dead letters and the outbox, and what may be done to them, as data and as tables.
+//! The console: what the operator sees of queues, dead letters and the outbox, and what may be done to them, as data, as tables for a terminal, and as pages.
 //! Arguments, questions and terminals are the binary's.
 
+pub mod access;
+mod accounts;
+pub mod audit;
 pub mod batches;
 pub mod broker;
+mod chart;
+pub mod config;
+mod definition;
 pub mod figures;
+mod history;
+mod http;
+mod jobs;
 pub mod letter;
+mod mails;
+mod observer;
+pub mod operator;
+mod processes;
 pub mod purge;
+mod service;
+mod snapshot;
 mod store;
 pub mod table;
 pub mod text;
+
+pub use definition::{CONSOLE, SERVICE};

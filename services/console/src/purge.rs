@@ -1,14 +1,15 @@
 //! Emptying queues of ours. What lies in the table of dead letters is dropped by `batches`.
 
 use lapin::{Connection, options::QueuePurgeOptions};
-use orrery_actors::bus::{Bus, BusError, HandlerSpec, topology};
+use orrery_bus::{Bus, BusError, HandlerSpec};
+use orrery_schemas::topology;
 
 use crate::broker::{depth, is_retry};
 
 /// Which of a handler's queues.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Lanes {
-    /// The quarantine lane.
+pub struct Kinds {
+    /// The quarantine queue.
     pub quarantine: bool,
     /// All retry queues.
     pub retry: bool,
@@ -24,25 +25,25 @@ pub enum PurgeError {
         "'{0}' is no handler and no queue of the enabled services, so it is left alone; the handlers are {1}"
     )]
     Foreign(String, String),
-    /// A queue was named together with a lane of a handler.
+    /// A queue was named together with a kind of queue of a handler.
     #[error("'{0}' names one queue already: leave out --quarantine, --retry and --dead, or name the handler")]
     Twice(String),
 }
 
-/// The queues that `name` means: a handler's own queue or its `lanes`, or any one queue of a handler.
+/// The queues that `name` means: a handler's own queue or its `kinds`, or any one queue of a handler.
 ///
 /// # Errors
-/// When it is not ours, or names a queue and lanes at once.
-pub fn queues(name: &str, lanes: Lanes, handlers: &[HandlerSpec]) -> Result<Vec<String>, PurgeError> {
+/// When it is not ours, or names a queue and kinds at once.
+pub fn queues(name: &str, kinds: Kinds, handlers: &[HandlerSpec]) -> Result<Vec<String>, PurgeError> {
     if let Some(spec) = handlers.iter().find(|spec| spec.name == name) {
         let mut queues = Vec::new();
-        if lanes.quarantine {
+        if kinds.quarantine {
             queues.push(topology::quarantine(name));
         }
-        if lanes.retry {
+        if kinds.retry {
             queues.extend(spec.delays().into_iter().map(|delay| topology::retry(name, delay)));
         }
-        if lanes.dead {
+        if kinds.dead {
             queues.push(topology::dead(name));
         }
         if queues.is_empty() {
@@ -56,7 +57,7 @@ pub fn queues(name: &str, lanes: Lanes, handlers: &[HandlerSpec]) -> Result<Vec<
             || is_retry(name, spec.name)
     });
     match ours {
-        true if lanes == Lanes::default() => Ok(vec![name.to_owned()]),
+        true if kinds == Kinds::default() => Ok(vec![name.to_owned()]),
         true => Err(PurgeError::Twice(name.to_owned())),
         false => {
             let known: Vec<_> = handlers.iter().map(|spec| spec.name).collect();
@@ -95,14 +96,14 @@ pub async fn purge(bus: &Bus, connection: &Connection, queue: &str) -> Result<u6
 mod tests {
     use std::time::Duration;
 
-    use orrery_actors::bus::Once;
+    use orrery_bus::Once;
 
     use super::*;
 
     fn handlers() -> Vec<HandlerSpec> {
         vec![HandlerSpec {
             name: "maily.email",
-            prefetch: 1,
+            mailbox: orrery_bus::Mailbox::own_work(1),
             retry_delay: Duration::from_secs(1),
             time_limit: Duration::from_secs(1),
             bindings: Vec::new(),
@@ -111,18 +112,18 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_means_its_own_queue_or_the_lanes_named() {
+    fn a_handler_means_its_own_queue_or_the_kinds_named() {
         let handlers = handlers();
-        let named = |name, lanes| queues(name, lanes, &handlers);
-        assert_eq!(named("maily.email", Lanes::default()).unwrap(), ["maily.email"]);
-        let lanes = Lanes { retry: true, dead: true, ..Lanes::default() };
+        let named = |name, kinds| queues(name, kinds, &handlers);
+        assert_eq!(named("maily.email", Kinds::default()).unwrap(), ["maily.email"]);
+        let kinds = Kinds { retry: true, dead: true, ..Kinds::default() };
         assert_eq!(
-            named("maily.email", lanes).unwrap(),
+            named("maily.email", kinds).unwrap(),
             ["maily.email.retry.1000", "maily.email.retry.2000", "maily.email.dead"]
         );
-        assert!(matches!(named("maily.email.dead", lanes), Err(PurgeError::Twice(_))));
+        assert!(matches!(named("maily.email.dead", kinds), Err(PurgeError::Twice(_))));
         assert_eq!(
-            named("maily.email.retry.77", Lanes::default()).unwrap(),
+            named("maily.email.retry.77", Kinds::default()).unwrap(),
             ["maily.email.retry.77"],
             "a delay that was changed"
         );
@@ -139,7 +140,7 @@ mod tests {
             "maily.emails",
             "maily.email.x",
         ] {
-            let refused = queues(name, Lanes::default(), &handlers());
+            let refused = queues(name, Kinds::default(), &handlers());
             assert!(matches!(refused, Err(PurgeError::Foreign(..))), "{name}: {refused:?}");
         }
     }

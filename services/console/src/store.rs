@@ -1,20 +1,26 @@
 //! The figures that PostgreSQL has: dead letters and doubts of each handler, the outbox. What only the console asks is asked here, the rest
-//! lives in `actors::store`.
+//! lives in `orrery_store`.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use chrono::{DateTime, Utc};
 use diesel::{
     QueryableByName,
-    sql_types::{BigInt, Text},
+    sql_types::{BigInt, Double, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use orrery_actors::store::{
+use orrery_store::{
     Pool, StoreError,
     dead_letters::{Filter, read},
     outbox::{self, Lag},
 };
 
-use crate::figures::OutboxFigures;
+use uuid::Uuid;
+
+use crate::{access::Pass, figures::OutboxFigures};
 
 /// By handler, where there are any.
 pub type Counts = HashMap<String, u64>;
@@ -41,12 +47,12 @@ struct Doubts {
 ///
 /// # Errors
 /// When the database is away or refuses.
-pub async fn look(pool: &Pool) -> Result<Stored, StoreError> {
+pub async fn look(pool: &Pool, producers: &[&str]) -> Result<Stored, StoreError> {
     let mut connection = pool.get().await?;
     let letters = read::counts(&mut connection, &Filter::default()).await?;
     let letters = letters.into_iter().map(|count| (count.handler, unsigned(count.letters))).collect();
     let doubts = doubts(&mut connection).await?;
-    let lags = outbox::lag(&mut connection).await?;
+    let lags = outbox::lag(&mut connection, producers).await?;
     let some = lags.into_iter().filter(|lag| lag.pending + lag.unrouted + lag.failed > 0);
     Ok(Stored { letters, doubts, outbox: some.map(figures).collect() })
 }
@@ -73,4 +79,110 @@ fn figures(lag: Lag) -> OutboxFigures {
 
 fn unsigned(count: i64) -> u64 {
     u64::try_from(count).unwrap_or_default()
+}
+
+/// Log-ins: which links are used up, and which sessions ended. What this process knows holds also while the database is away.
+#[derive(Clone, Default)]
+pub struct Sessions(Arc<Mutex<Known>>);
+
+#[derive(Default)]
+struct Known {
+    /// Links that logged in here, until their end in seconds since 1970.
+    used: HashMap<Uuid, i64>,
+    /// Sessions that ended, until their end.
+    ended: HashMap<Uuid, i64>,
+}
+
+#[derive(QueryableByName)]
+struct Ended {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = Timestamptz)]
+    expires_at: DateTime<Utc>,
+}
+
+impl Sessions {
+    /// Uses a link up; false when it was used before. While the database is away only this process knows of it.
+    ///
+    /// # Errors
+    /// When the database refuses; that it is away is none.
+    pub async fn begin(&self, pool: &Pool, session: &Pass, now: DateTime<Utc>) -> Result<bool, StoreError> {
+        {
+            let mut known = self.known();
+            known.used.retain(|_, end| *end > now.timestamp());
+            if known.used.insert(session.id, session.expires).is_some() {
+                return Ok(false);
+            }
+        }
+        let written = async {
+            let mut connection = pool.get().await?;
+            let rows = diesel::sql_query(
+                "INSERT INTO console.sessions (id, actor, expires_at) VALUES ($1, $2, to_timestamp($3)) ON CONFLICT DO NOTHING",
+            )
+            .bind::<SqlUuid, _>(session.id)
+            .bind::<Text, _>(&session.actor)
+            .bind::<Double, _>(seconds(session.expires))
+            .execute(&mut connection)
+            .await?;
+            Ok::<_, StoreError>(rows)
+        };
+        match written.await {
+            Ok(rows) => Ok(rows == 1),
+            Err(error) if error.is_outage() => Ok(true),
+            Err(error) => {
+                self.known().used.remove(&session.id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends a session, here at once and elsewhere with the next look.
+    ///
+    /// # Errors
+    /// When the database refuses: it has ended here only.
+    pub async fn end(&self, pool: &Pool, session: &Pass) -> Result<(), StoreError> {
+        self.known().ended.insert(session.id, session.expires);
+        let mut connection = pool.get().await?;
+        diesel::sql_query(
+            "INSERT INTO console.sessions (id, actor, expires_at, ended_at) VALUES ($1, $2, to_timestamp($3), now()) \
+             ON CONFLICT (id) DO UPDATE SET ended_at = now()",
+        )
+        .bind::<SqlUuid, _>(session.id)
+        .bind::<Text, _>(&session.actor)
+        .bind::<Double, _>(seconds(session.expires))
+        .execute(&mut connection)
+        .await?;
+        Ok(())
+    }
+
+    /// Whether it has ended.
+    pub fn is_ended(&self, session: &Pass) -> bool {
+        self.known().ended.contains_key(&session.id)
+    }
+
+    /// Reads which ended elsewhere.
+    ///
+    /// # Errors
+    /// When the database is away or refuses.
+    pub async fn refresh(&self, pool: &Pool) -> Result<(), StoreError> {
+        let mut connection = pool.get().await?;
+        let rows: Vec<Ended> = diesel::sql_query(
+            "SELECT id, expires_at FROM console.sessions WHERE ended_at IS NOT NULL AND expires_at > now() LIMIT 10000",
+        )
+        .load(&mut connection)
+        .await?;
+        let mut known = self.known();
+        known.ended.extend(rows.into_iter().map(|row| (row.id, row.expires_at.timestamp())));
+        Ok(())
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn seconds(time: i64) -> f64 {
+    // Seconds since 1970 fit into the 53 bits of a float.
+    DateTime::from_timestamp(time, 0)
+        .map_or(0.0, |time| crate::snapshot::seconds_between(DateTime::UNIX_EPOCH, time))
 }

@@ -13,7 +13,9 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::{body::ClientBody, patience::Busy};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{body::ClientBody, listen::seat::Busy, upstream::Outstanding};
 
 /// Why an answer was cut off: its head is gone to the client already, so that only the connection's end can tell.
 #[derive(Debug, thiserror::Error)]
@@ -34,11 +36,17 @@ pub struct Answer {
     pause: Duration,
     timer: Pin<Box<Sleep>>,
     waiting: bool,
+    _outstanding: Outstanding,
 }
 
 impl Answer {
-    /// The body of `response`: of `bytes` when they are known, with pauses of at most `pause`.
-    pub fn new(response: ClientResponse, bytes: Option<u64>, pause: Duration) -> Self {
+    /// The body of `response`: of `bytes` when they are known, with pauses of at most `pause`; its replica has it at work until it ends.
+    pub fn new(
+        response: ClientResponse,
+        bytes: Option<u64>,
+        pause: Duration,
+        outstanding: Outstanding,
+    ) -> Self {
         Self {
             response,
             size: bytes.map_or(BodySize::Stream, BodySize::Sized),
@@ -46,6 +54,7 @@ impl Answer {
             pause,
             timer: Box::pin(sleep(pause)),
             waiting: false,
+            _outstanding: outstanding,
         }
     }
 }
@@ -106,20 +115,24 @@ impl MessageBody for Untold {
 }
 
 /// Any body, and what must live for as long as it is sent.
-pub struct Held {
+pub struct BodyWithGuards {
     body: BoxBody,
     _request: Option<ClientBody>,
-    _busy: Option<Busy>,
+    busy: Option<(Busy, Option<OwnedSemaphorePermit>)>,
 }
 
-impl Held {
-    /// Keeps the request's body, or the mark that the connection is in use, until `body` is sent.
-    pub fn new(body: BoxBody, request: Option<ClientBody>, busy: Option<Busy>) -> Self {
-        Self { body, _request: request, _busy: busy }
+impl BodyWithGuards {
+    /// Keeps the request's body, or the marks that the connection and a place are in use, until `body` is sent.
+    pub fn new(
+        body: BoxBody,
+        request: Option<ClientBody>,
+        busy: Option<(Busy, Option<OwnedSemaphorePermit>)>,
+    ) -> Self {
+        Self { body, _request: request, busy }
     }
 }
 
-impl MessageBody for Held {
+impl MessageBody for BodyWithGuards {
     type Error = <BoxBody as MessageBody>::Error;
 
     fn size(&self) -> BodySize {
@@ -127,6 +140,11 @@ impl MessageBody for Held {
     }
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_next(cx)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_next(cx);
+        if let (Poll::Ready(Some(Ok(chunk))), Some((busy, _))) = (&polled, &this.busy) {
+            busy.look_at(chunk);
+        }
+        polled
     }
 }

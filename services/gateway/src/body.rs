@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{HttpMessage, HttpRequest, dev::Payload, http::header};
+use actix_web::{
+    HttpMessage, HttpRequest,
+    dev::Payload,
+    http::{Method, Version, header},
+};
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::time::{Instant, Sleep, sleep};
@@ -74,6 +78,15 @@ impl Framing {
             return Some(Self::Chunked);
         }
         match request.headers().get(header::CONTENT_LENGTH) {
+            // HTTP/2 ends a body by a flag, and needs to say nothing of it before.
+            None if request.version() == Version::HTTP_2
+                && !matches!(
+                    *request.method(),
+                    Method::GET | Method::HEAD | Method::OPTIONS | Method::DELETE
+                ) =>
+            {
+                Some(Self::Chunked)
+            }
             None => Some(Self::None),
             Some(length) => length.to_str().ok()?.trim().parse().ok().map(Self::Sized),
         }

@@ -1,58 +1,91 @@
-//! Passes an admitted request to an upstream and its answer back, both as streams. Which requests are admitted lives in
-//! `routes`, which upstream is next in `balance`.
+//! Passes an admitted request to what answers it and the answer back, both as streams. Which requests are admitted lives in
+//! `routes`, which replica is next in `upstream`.
 
-use std::time::Duration;
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse, ResponseError,
     body::{self, BodySize, MessageBody, SizedStream},
-    http::{Method, StatusCode, Version, header},
+    dev::Payload,
+    http::{
+        Method, StatusCode, Version,
+        header::{self, HeaderMap, HeaderValue},
+    },
     web,
 };
 use awc::{
     Client, ClientResponse, Connector,
     error::{ConnectError, SendRequestError},
 };
-use orrery_actors::{
-    random::Random,
-    web::{problem::Problem, trace},
+use orrery_observability::{
+    metrics,
+    trace::{Kind, Span},
 };
-use orrery_schemas::{problems::Code, trace::TraceParent};
-use tokio::time::{Instant, sleep, sleep_until};
+use orrery_schemas::{problems::Code, routes::Streaming, trace::TraceParent};
+use orrery_web::{problem::Problem, trace};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::warn;
 
 use crate::{
-    answer::{Answer, Held, Untold},
-    balance::{Balancer, Upstream},
+    answer::{Answer, BodyWithGuards, Untold},
+    assets::Assets,
     body::{ClientBody, Fault, Framing},
+    cache::{Cache, Found},
     config::Config,
-    headers,
-    routes::{Accepts, Admitted, Target},
-    socket::Dial,
+    headers::{self, Forwarded},
+    live::{Backend, Live},
+    local::{Instance, LocalError},
+    routes::{Admitted, Target},
+    served::{Served, Way},
+    tunnel,
+    upstream::{Dial, Endpoint, Outstanding, Pool, Tls, Unavailable},
+    verify::Verifier,
 };
 
-/// For how long a request that no upstream got is tried again: a restart fits into it.
+/// For how long a request that no replica got is tried again, beside the time that one connection may take: a restart fits into it, and a second
+/// connection where the first was not taken because the replica's queue of connections was full for a moment.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// The pause between two rounds over all upstreams.
+/// The pause between two rounds over all replicas.
 const PAUSE: Duration = Duration::from_millis(50);
-/// The longest time for a connection to an upstream; they are all near.
-const CONNECT: Duration = Duration::from_secs(3);
 /// A connection is not used again after this pause: below the 5 s after which an actix upstream closes it, since a
 /// request that meets the close is lost, and only some may be sent twice.
 const KEEP: Duration = Duration::from_secs(2);
+/// How long a read of ours may take, and how much it may bring.
+const READ: Duration = Duration::from_secs(3);
+const READ_BYTES: usize = 256 * 1024;
+/// How long an answer without an end may be silent.
+const ENDLESS: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// A worker's way to the upstreams.
+/// A worker's way to what answers.
 pub struct Proxy {
     client: Client,
-    autha: std::sync::Arc<Balancer>,
-    random: Random,
-    config: Config,
+    dial: Dial,
+    tls: Option<Tls>,
+    connect: Duration,
+    instances: HashMap<&'static str, Instance>,
+    assets: Option<Assets>,
+    cache: Option<Cache>,
+}
+
+/// What the edge found out of a request, for whoever passes it on.
+#[derive(Clone)]
+pub struct Entered {
+    /// Where it goes, and what holds for it.
+    pub admitted: Admitted,
+    /// The settings that it began with.
+    pub live: Arc<Live>,
+    /// Its trace.
+    pub trace: TraceParent,
+    /// How the client reached us.
+    pub forwarded: Forwarded,
 }
 
 /// Why a try brought no answer.
-enum Failure {
+pub(crate) enum Failure {
     /// No connection: nothing was sent.
     Refused,
+    /// Every replica has as much at work as it may.
+    Full,
     /// A connection, and then no answer that makes sense.
     Broken,
     /// No answer in time.
@@ -61,12 +94,30 @@ enum Failure {
     Client(Fault),
 }
 
+/// A request that was let in, and its body.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    request: &'a HttpRequest,
+    method: &'a Method,
+    headers: &'a HeaderMap,
+    entered: &'a Entered,
+    framing: Framing,
+    body: &'a ClientBody,
+}
+
 impl Proxy {
     /// A proxy for the worker that calls this; its connections belong to that thread.
-    pub fn new(config: Config, autha: std::sync::Arc<Balancer>, random: Random) -> Self {
+    pub fn new(
+        config: &Config,
+        served: &[Served],
+        tls: Option<Tls>,
+        assets: Option<Assets>,
+        cache: Option<Cache>,
+    ) -> Self {
+        let dial = Dial::new(tls.clone(), config.connect_timeout);
         let connector = Connector::new()
-            .connector(Dial::new())
-            .timeout(CONNECT.min(config.upstream_timeout))
+            .connector(dial.clone())
+            .timeout(config.connect_timeout)
             .conn_keep_alive(KEEP)
             .limit(config.connections);
         // No timeout of awc's: it would count the time in which a client sends its picture.
@@ -76,170 +127,500 @@ impl Proxy {
             .disable_redirects()
             .no_default_headers()
             .finish();
-        Self { client, autha, random, config }
+        let instance = |service: &Served| match &service.way {
+            Way::Local(local) => Some((service.name, Instance::new(local.clone()))),
+            Way::Upstreams(_) => None,
+        };
+        let instances = served.iter().filter_map(instance).collect();
+        Self { client, dial, tls, connect: config.connect_timeout, instances, assets, cache }
     }
+}
+
+/// `/auth/verify`.
+pub async fn verify(
+    request: HttpRequest,
+    proxy: web::Data<Proxy>,
+    verifier: web::Data<Verifier>,
+) -> Result<HttpResponse, Problem> {
+    let entered = request.extensions().get::<Entered>().cloned();
+    let entered = entered.ok_or_else(|| Problem::new(Code::NotFound, "nothing is at this path"))?;
+    let (proxy, asked) = (&proxy, &request);
+    verifier.answer(asked, || proxy.read(asked, &entered.live, "autha", "/.well-known/jwks.json")).await
 }
 
 /// The handler of everything that the gateway does not answer itself.
 pub async fn forward(request: HttpRequest, payload: web::Payload, proxy: web::Data<Proxy>) -> HttpResponse {
-    let trace = proxy.trace(request.headers());
-    let admitted = request.extensions().get::<Admitted>().cloned();
-    let Some(admitted) = admitted.filter(|admitted| admitted.route.target == Target::Autha) else {
-        return Problem::new(Code::NotFound, "nothing is at this path").within(trace).error_response();
+    let entered = request.extensions().get::<Entered>().cloned();
+    let Some(entered) = entered else {
+        return Problem::new(Code::NotFound, "nothing is at this path").error_response();
     };
-    let (most_bytes, whole) = match admitted.accepts {
-        Accepts::Form => (proxy.config.body_limit, proxy.config.body_timeout),
-        Accepts::Upload => (proxy.config.upload_limit, proxy.config.upload_timeout),
-    };
-    let framing = Framing::of(&request);
-    let payload = payload.into_inner();
-    let pause = proxy.config.body_timeout;
-    let body = ClientBody::new(payload, framing.unwrap_or(Framing::None), most_bytes, pause, whole);
-    let outcome = match framing {
-        None => Err(Problem::new(Code::Malformed, "the request's length cannot be read")),
-        Some(Framing::Sized(bytes)) if bytes > most_bytes => Err(too_large(most_bytes)),
-        Some(framing) => proxy.ask(&request, &admitted, trace, framing, &body).await,
-    };
-    let response = match outcome {
-        Ok(response) => proxy.pass_down(request.method(), response),
-        Err(problem) => {
-            let problem = problem.within(trace);
-            if problem.status_code().is_server_error() {
-                warn!(%problem, trace = trace.trace_id(), "a request was not answered by its service");
-            }
-            problem.error_response()
+    let trace = entered.trace;
+    let outcome = proxy.forwarded(&request, payload, &entered).await;
+    outcome.unwrap_or_else(|problem| {
+        let problem = problem.within(trace);
+        if problem.status_code().is_server_error() {
+            warn!(%problem, trace = trace.trace_id(), "a request was not answered by its service");
         }
-    };
-    response.map_body(|_, inner| Held::new(inner, Some(body), None).boxed())
+        problem.error_response()
+    })
+}
+
+/// The span of one try at a replica, which gets the request within it.
+fn calling(method: &Method, tried: usize, headers: &mut HeaderMap) -> Span {
+    let span = Span::new(Kind::Client, || method.to_string());
+    if let Some(place) = span.place() {
+        span.set("http.request.method", method.to_string());
+        if tried > 0 {
+            span.set("http.request.resend_count", i64::try_from(tried).unwrap_or(i64::MAX));
+        }
+        if let Ok(value) = HeaderValue::from_str(&place.parent) {
+            headers.insert(trace::TRACEPARENT, value);
+        }
+    }
+    span
 }
 
 impl Proxy {
-    /// The trace of a request.
-    pub fn trace(&self, client: &header::HeaderMap) -> TraceParent {
-        trace::of(client, &self.random)
-    }
-
-    async fn ask(
+    async fn forwarded(
         &self,
         request: &HttpRequest,
-        admitted: &Admitted,
-        trace: TraceParent,
-        framing: Framing,
-        body: &ClientBody,
-    ) -> Result<ClientResponse, Problem> {
-        if framing != Framing::None {
-            body.begin().await.map_err(|fault| self.problem(&Failure::Client(fault), admitted.accepts))?;
+        payload: web::Payload,
+        entered: &Entered,
+    ) -> Result<HttpResponse, Problem> {
+        let rule = &entered.admitted.rule;
+        let backend = match rule.target {
+            Target::Backend(place) => entered.live.backends.get(place),
+            Target::Here => None,
+        };
+        let backend = backend.ok_or_else(|| Problem::new(Code::NotFound, "nothing is at this path"))?;
+        if rule.streaming == Streaming::WebSocket && tunnel::is_upgrade(request) {
+            return self.upgraded(request, payload, entered, backend).await;
         }
-        let headers = headers::for_upstream(request.headers(), trace);
-        let repeatable = matches!(*request.method(), Method::GET | Method::HEAD);
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let mut last = Failure::Refused;
-            for upstream in self.autha.order() {
-                let url = upstream.url(&admitted.path, request.uri().query());
-                last = match self.send(request.method(), url, headers.clone(), framing, body).await {
-                    Ok(response) => return Ok(response),
-                    Err(failure) => failure,
-                };
-                self.note(&last, upstream);
-                if !last.may_try_again(repeatable, body) {
-                    return Err(self.problem(&last, admitted.accepts));
+        let framing = Framing::of(request);
+        let pause = entered.live.config.body_timeout;
+        let body = ClientBody::new(
+            payload.into_inner(),
+            framing.unwrap_or(Framing::None),
+            rule.most_bytes,
+            pause,
+            rule.whole,
+        );
+        let outcome = match framing {
+            None => Err(Problem::new(Code::Malformed, "the request's length cannot be read")),
+            Some(Framing::Sized(bytes)) if bytes > rule.most_bytes => Err(too_large(rule.most_bytes)),
+            Some(framing) => {
+                let (method, headers) = (request.method(), request.headers());
+                let asked = Asked { request, method, headers, entered, framing, body: &body };
+                match self.cache.as_ref().filter(|_| may_be_kept(asked)) {
+                    Some(cache) => self.cached(cache, backend, asked).await,
+                    None => self.answer(backend, asked).await,
                 }
             }
-            if Instant::now() >= until {
-                return Err(self.problem(&last, admitted.accepts));
+        };
+        let response = outcome.unwrap_or_else(|problem| {
+            let problem = problem.within(entered.trace);
+            if problem.status_code().is_server_error() {
+                warn!(%problem, trace = entered.trace.trace_id(), "a request was not answered by its service");
             }
-            sleep(PAUSE).await;
+            problem.error_response()
+        });
+        Ok(response.map_body(|_, inner| BodyWithGuards::new(inner, Some(body), None).boxed()))
+    }
+
+    async fn answer(&self, backend: &Backend, asked: Asked<'_>) -> Result<HttpResponse, Problem> {
+        match backend {
+            Backend::Pool(pool) => {
+                let (response, outstanding) = self.ask(pool, asked).await?;
+                Ok(pass_down(asked, response, outstanding))
+            }
+            Backend::Local(name) => match self.instances.get(name) {
+                Some(instance) => self.call(instance, asked).await,
+                None => Err(problem(&Failure::Refused, asked.entered)),
+            },
+            Backend::Assets(prefix) => match &self.assets {
+                Some(assets) => assets.get(prefix, asked.request, asked.entered.admitted.target_path()).await,
+                None => Err(problem(&Failure::Refused, asked.entered)),
+            },
         }
     }
 
-    fn note(&self, failure: &Failure, upstream: &Upstream) {
-        if matches!(failure, Failure::Refused) {
-            self.autha.set_aside(upstream);
+    /// Answers from the cache, or asks once for all who want the same.
+    async fn cached(
+        &self,
+        cache: &Cache,
+        backend: &Backend,
+        asked: Asked<'_>,
+    ) -> Result<HttpResponse, Problem> {
+        let Asked { request, method, headers, entered, .. } = asked;
+        let rule = &entered.admitted.rule;
+        let target = target(request, entered);
+        let host = if rule.foreign { entered.forwarded.host() } else { "" };
+        let key = format!("{host} {target}");
+        let found = cache.find(&key, headers);
+        metrics::cache_lookup(match &found {
+            Found::Fresh(_) => "hit",
+            Found::Stale(_) => "stale",
+            Found::Nothing => "miss",
+            Found::Passed => "passed",
+        });
+        match found {
+            Found::Fresh(stored) => return Ok(stored.answer(method, headers, "orrery; hit")),
+            Found::Passed => return self.answer(backend, asked).await,
+            Found::Stale(_) | Found::Nothing => {}
+        }
+        let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let flight = cache.flights.acquire(&format!("{key} {accept}"), rule.silence).await;
+        let stale = match cache.find(&key, headers) {
+            Found::Fresh(stored) => return Ok(stored.answer(method, headers, "orrery; hit; collapsed")),
+            Found::Passed => {
+                drop(flight);
+                return self.answer(backend, asked).await;
+            }
+            Found::Stale(stored) => Some(stored),
+            Found::Nothing => None,
+        };
+        let purges = cache.purges();
+        let mut whole = headers.clone();
+        for condition in [
+            header::IF_NONE_MATCH,
+            header::IF_MATCH,
+            header::IF_MODIFIED_SINCE,
+            header::IF_UNMODIFIED_SINCE,
+            header::IF_RANGE,
+        ] {
+            whole.remove(condition);
+        }
+        if let Some(etag) = stale.as_ref().and_then(|stale| stale.etag()) {
+            whole.insert(header::IF_NONE_MATCH, etag.clone());
+        }
+        let wanted = Asked { method: &Method::GET, headers: &whole, ..asked };
+        let response = self.answer(backend, wanted).await?;
+        if response.status() == StatusCode::NOT_MODIFIED
+            && let Some(stale) = stale
+        {
+            let stored = cache.refresh(&key, &target, headers, &stale, response.headers(), purges);
+            return Ok(stored.answer(method, headers, "orrery; fwd=stale; fwd-status=304"));
+        }
+        Ok(match cache.keep(&key, &target, headers, response, purges).await {
+            Ok(stored) => stored.answer(method, headers, "orrery; fwd=miss; stored"),
+            Err(response) if *method == Method::HEAD => {
+                response.map_body(|_, body| Untold(body.size()).boxed())
+            }
+            Err(response) => response,
+        })
+    }
+
+    /// What a service answers to a plain read of ours; none when it does not.
+    pub async fn read(
+        &self,
+        request: &HttpRequest,
+        live: &Live,
+        service: &str,
+        path: &str,
+    ) -> Option<Vec<u8>> {
+        let backend = live.backends.iter().find(|backend| match backend {
+            Backend::Pool(pool) => pool.settings.name == service,
+            Backend::Local(name) => *name == service,
+            Backend::Assets(_) => false,
+        })?;
+        match backend {
+            Backend::Pool(pool) => {
+                let outstanding = pool.pick(&[]).ok()?;
+                let endpoint = outstanding.endpoint();
+                self.dial.show(endpoint);
+                let asking = self
+                    .client
+                    .get(format!("http://{}{path}", endpoint.host()))
+                    .insert_header((header::HOST, endpoint.authority.as_str()))
+                    .send();
+                let mut answer =
+                    timeout(READ, asking).await.ok()?.ok().filter(|answer| answer.status().is_success())?;
+                let body = timeout(READ, answer.body().limit(READ_BYTES)).await.ok()?.ok()?;
+                Some(body.to_vec())
+            }
+            Backend::Local(name) => {
+                let headers = HeaderMap::new();
+                let calling =
+                    self.instances.get(name)?.call_with(request, &Method::GET, path, headers, Payload::None);
+                let answer =
+                    timeout(READ, calling).await.ok()?.ok().filter(|answer| answer.status().is_success())?;
+                Some(body::to_bytes(answer.into_body()).await.ok()?.to_vec())
+            }
+            Backend::Assets(_) => None,
+        }
+    }
+
+    /// Asks a service of this process.
+    async fn call(&self, instance: &Instance, asked: Asked<'_>) -> Result<HttpResponse, Problem> {
+        let Asked { request, method, headers, entered, framing, body } = asked;
+        let mut headers = headers::for_local(headers, entered.trace);
+        entered.forwarded.write(&mut headers, entered.admitted.rule.foreign);
+        let target = target(request, entered);
+        let answered = in_turn(
+            body,
+            entered.admitted.rule.silence,
+            instance.call(request, method, &target, headers, framing, body),
+        )
+        .await;
+        if let Some(fault) = body.fault() {
+            return Err(problem(&Failure::Client(fault), entered));
+        }
+        let mut response = answered
+            .ok_or(Failure::Late)
+            .and_then(|answered| answered.map_err(|error| local_failure(&error, entered.trace)))
+            .map_err(|failure| problem(&failure, entered))?;
+        *response.headers_mut() = headers::for_client(response.headers());
+        Ok(response)
+    }
+
+    /// Opens a WebSocket, or whatever else the client upgrades to, at what answers.
+    async fn upgraded(
+        &self,
+        request: &HttpRequest,
+        payload: web::Payload,
+        entered: &Entered,
+        backend: &Backend,
+    ) -> Result<HttpResponse, Problem> {
+        let mut headers = headers::for_upgrade(request.headers(), entered.trace);
+        entered.forwarded.write(&mut headers, entered.admitted.rule.foreign);
+        let target = target(request, entered);
+        match backend {
+            Backend::Pool(pool) => {
+                let mut tried = Vec::new();
+                loop {
+                    let outstanding =
+                        pool.pick_for_upgrade(&tried).map_err(|why| problem(&why.into(), entered))?;
+                    let endpoint = Arc::clone(outstanding.endpoint());
+                    self.host(&mut headers, &endpoint, entered);
+                    match tunnel::open(&endpoint, self.tls.as_ref(), self.connect, &target, &headers).await {
+                        Ok(opened) => {
+                            endpoint.succeeded();
+                            return Ok(opened.answer(payload.into_inner(), outstanding));
+                        }
+                        Err(tunnel::TunnelError::Link(_)) => {
+                            endpoint.eject();
+                            tried.push(endpoint.id);
+                        }
+                        Err(tunnel::TunnelError::Broken(_)) => {
+                            endpoint.failed();
+                            return Err(problem(&Failure::Broken, entered));
+                        }
+                        Err(tunnel::TunnelError::Late) => {
+                            endpoint.failed();
+                            return Err(problem(&Failure::Late, entered));
+                        }
+                    }
+                }
+            }
+            Backend::Local(name) => {
+                let instance = self.instances.get(name).ok_or_else(|| problem(&Failure::Refused, entered))?;
+                let mut response = instance
+                    .call_with(request, request.method(), &target, headers, payload.into_inner())
+                    .await
+                    .map_err(|error| problem(&local_failure(&error, entered.trace), entered))?;
+                let upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+                let protocol = response.headers().get(header::UPGRADE).cloned();
+                *response.headers_mut() = headers::for_client(response.headers());
+                if let Some(protocol) = protocol.filter(|_| upgraded) {
+                    response.headers_mut().insert(header::UPGRADE, protocol);
+                }
+                Ok(response)
+            }
+            Backend::Assets(_) => Err(Problem::new(Code::NotFound, "nothing is at this path")),
+        }
+    }
+
+    async fn ask(&self, pool: &Pool, asked: Asked<'_>) -> Result<(ClientResponse, Outstanding), Problem> {
+        let Asked { request, method, headers, entered, framing, body } = asked;
+        let failed = |failure: &Failure| problem(failure, entered);
+        if framing != Framing::None {
+            body.begin().await.map_err(|fault| failed(&Failure::Client(fault)))?;
+        }
+        let mut headers = headers::for_upstream(headers, entered.trace);
+        entered.forwarded.write(&mut headers, entered.admitted.rule.foreign);
+        let target = target(request, entered);
+        let mut repeatable = matches!(*method, Method::GET | Method::HEAD);
+        let until = Instant::now() + PATIENCE + self.connect;
+        let (mut tried, mut last) = (Vec::new(), Failure::Refused);
+        pool.budget.earn();
+        loop {
+            let outstanding = match pool.pick(&tried) {
+                Ok(outstanding) => outstanding,
+                Err(Unavailable::Full) => return Err(failed(&Failure::Full)),
+                Err(Unavailable::None) if Instant::now() < until => {
+                    sleep(PAUSE).await;
+                    tried.clear();
+                    continue;
+                }
+                Err(Unavailable::None) => return Err(failed(&last)),
+            };
+            let endpoint = Arc::clone(outstanding.endpoint());
+            self.host(&mut headers, &endpoint, entered);
+            let span = calling(method, tried.len(), &mut headers);
+            let sending = self.send(method, &endpoint, &target, headers.clone(), asked);
+            match span.clone().run(sending).await {
+                Ok(response) => {
+                    trace::end(&span, response.status());
+                    // A replica that answers by its own faults alone is an outlier.
+                    match response.status().as_u16() {
+                        500 | 502 | 504 => endpoint.failed(),
+                        _ => endpoint.succeeded(),
+                    }
+                    return Ok((response, outstanding));
+                }
+                Err(failure) => last = failure,
+            }
+            span.fail("no_answer");
+            match last {
+                Failure::Refused => endpoint.eject(),
+                Failure::Broken | Failure::Late => endpoint.failed(),
+                Failure::Full | Failure::Client(_) => {}
+            }
+            tried.push(endpoint.id);
+            let again = match last {
+                // It was not sent.
+                Failure::Refused => !body.started(),
+                // It may have been handled, which only changes nothing where it reads; and once is enough.
+                Failure::Broken => std::mem::take(&mut repeatable) && !body.started() && pool.budget.spend(),
+                Failure::Late | Failure::Full | Failure::Client(_) => false,
+            };
+            if !again {
+                return Err(failed(&last));
+            }
+        }
+    }
+
+    /// Makes a replica known to the worker's client, and sets the `Host` that it gets.
+    fn host(&self, headers: &mut HeaderMap, endpoint: &Arc<Endpoint>, entered: &Entered) {
+        self.dial.show(endpoint);
+        let rule = &entered.admitted.rule;
+        let clients = entered.forwarded.host_value().filter(|_| rule.keep_host && rule.foreign);
+        let host = clients.or_else(|| HeaderValue::from_str(&endpoint.authority).ok());
+        if let Some(host) = host {
+            headers.insert(header::HOST, host);
         }
     }
 
     async fn send(
         &self,
         method: &Method,
-        url: String,
-        headers: header::HeaderMap,
-        framing: Framing,
-        body: &ClientBody,
+        endpoint: &Endpoint,
+        target: &str,
+        headers: HeaderMap,
+        asked: Asked<'_>,
     ) -> Result<ClientResponse, Failure> {
+        let body = asked.body;
+        let url = format!("http://{}{target}", endpoint.host());
         let mut request = self.client.request(method.clone(), url).no_decompress();
         *request.headers_mut() = headers;
-        let sending = match framing {
+        let sending = match asked.framing {
             Framing::None => request.send_body(body::None::new()),
             Framing::Sized(0) => request.send_body(bytes::Bytes::new()),
             Framing::Sized(bytes) => request.send_body(SizedStream::new(bytes, body.clone())),
             Framing::Chunked => request.send_stream(body.clone()),
         };
-        let begun = Instant::now();
-        tokio::pin!(sending);
-        let sent = loop {
-            // The upstream's clock stands still while the client is awaited, which has its own.
-            let turn = body.upstreams_turn().map_or_else(Instant::now, |since| since.max(begun));
-            let deadline = turn + self.config.upstream_timeout;
-            tokio::select! {
-                biased;
-                sent = &mut sending => break sent,
-                () = sleep_until(deadline) => {
-                    let turn = body.upstreams_turn().map(|since| since.max(begun));
-                    if turn.is_some_and(|turn| turn + self.config.upstream_timeout <= Instant::now()) {
-                        return Err(Failure::Late);
-                    }
-                }
-            }
-        };
+        let sent = in_turn(body, asked.entered.admitted.rule.silence, sending).await.ok_or(Failure::Late)?;
         match sent {
             Ok(response) if sound(method, &response) => Ok(response),
             Ok(_) => Err(Failure::Broken),
             Err(error) => Err(body.fault().map_or_else(|| Failure::of(&error), Failure::Client)),
         }
     }
+}
 
-    fn pass_down(&self, method: &Method, response: ClientResponse) -> HttpResponse {
-        let status = response.status();
-        let headers = headers::for_client(response.headers());
-        let bytes = length(&response);
-        let body = if *method == Method::HEAD {
-            Untold(bytes.map_or(BodySize::None, BodySize::Sized)).boxed()
-        } else if bodyless(status) {
-            // awc would wait for the body that a 304's Content-Length speaks of.
-            drop(response);
-            Untold(BodySize::None).boxed()
-        } else {
-            let chunked = response.chunked().unwrap_or(false);
-            let bytes = if chunked { None } else { Some(bytes.unwrap_or(0)) };
-            Answer::new(response, bytes, self.config.upstream_timeout).boxed()
-        };
-        let mut down = HttpResponse::with_body(status, body);
-        *down.headers_mut() = headers;
-        down
+/// Awaits an answer for as long as who answers may be silent; that clock stands still while the client is awaited, which has its own.
+async fn in_turn<T>(body: &ClientBody, silence: Duration, answering: impl Future<Output = T>) -> Option<T> {
+    let begun = Instant::now();
+    tokio::pin!(answering);
+    loop {
+        let turn = body.upstreams_turn().map_or_else(Instant::now, |since| since.max(begun));
+        tokio::select! {
+            biased;
+            answer = &mut answering => return Some(answer),
+            () = sleep_until(turn + silence) => {
+                let turn = body.upstreams_turn().map(|since| since.max(begun));
+                if turn.is_some_and(|turn| turn + silence <= Instant::now()) {
+                    return None;
+                }
+            }
+        }
     }
+}
 
-    fn problem(&self, failure: &Failure, accepts: Accepts) -> Problem {
-        match failure {
-            Failure::Refused => Problem::new(Code::Unavailable, "the service is away; try again in a second"),
-            Failure::Broken => Problem::new(Code::BadGateway, "the service broke off; try again"),
-            Failure::Late => {
-                Problem::new(Code::GatewayTimeout, "the service did not answer in time; try again")
-            }
-            Failure::Client(Fault::Slow) => Problem::new(
-                Code::Timeout,
-                format!(
-                    "nothing of the body came for {} s; send it without pauses",
-                    self.config.body_timeout.as_secs()
-                ),
+/// Whether an answer to this may be everybody's.
+fn may_be_kept(asked: Asked<'_>) -> bool {
+    asked.entered.admitted.rule.cached
+        && matches!(*asked.method, Method::GET | Method::HEAD)
+        && asked.framing == Framing::None
+        && ![header::AUTHORIZATION, header::COOKIE, header::RANGE]
+            .iter()
+            .any(|name| asked.headers.contains_key(name))
+}
+
+fn pass_down(asked: Asked<'_>, response: ClientResponse, outstanding: Outstanding) -> HttpResponse {
+    let rule = &asked.entered.admitted.rule;
+    let status = response.status();
+    let headers = headers::for_client(response.headers());
+    let bytes = length(&response);
+    let body = if *asked.method == Method::HEAD {
+        Untold(bytes.map_or(BodySize::None, BodySize::Sized)).boxed()
+    } else if bodyless(status) {
+        // awc would wait for the body that a 304's Content-Length speaks of.
+        drop(response);
+        Untold(BodySize::None).boxed()
+    } else {
+        let chunked = response.chunked().unwrap_or(false);
+        let bytes = if chunked { None } else { Some(bytes.unwrap_or(0)) };
+        let pause = if rule.streaming == Streaming::No { rule.silence } else { ENDLESS };
+        Answer::new(response, bytes, pause, outstanding).boxed()
+    };
+    let mut down = HttpResponse::with_body(status, body);
+    *down.headers_mut() = headers;
+    down
+}
+
+/// Path and query as the target sees them.
+fn target(request: &HttpRequest, entered: &Entered) -> String {
+    let path = entered.admitted.target_path();
+    request.uri().query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"))
+}
+
+fn local_failure(error: &LocalError, trace: TraceParent) -> Failure {
+    if matches!(error, LocalError::NotStarted) {
+        return Failure::Refused;
+    }
+    warn!(%error, trace = trace.trace_id(), "a service of this process failed as a whole");
+    Failure::Broken
+}
+
+fn problem(failure: &Failure, entered: &Entered) -> Problem {
+    match failure {
+        Failure::Refused => Problem::new(Code::Unavailable, "the service is away; try again in a second"),
+        Failure::Full => {
+            metrics::shed("upstream");
+            Problem::new(Code::Unavailable, "the service has too much to do; try again in a second")
+        }
+        Failure::Broken => Problem::new(Code::BadGateway, "the service broke off; try again"),
+        Failure::Late => Problem::new(Code::GatewayTimeout, "the service did not answer in time; try again"),
+        Failure::Client(Fault::Slow) => Problem::new(
+            Code::Timeout,
+            format!(
+                "nothing of the body came for {} s; send it without pauses",
+                entered.live.config.body_timeout.as_secs()
             ),
-            Failure::Client(Fault::Large) => too_large(match accepts {
-                Accepts::Form => self.config.body_limit,
-                Accepts::Upload => self.config.upload_limit,
-            }),
-            Failure::Client(Fault::Broken) => {
-                Problem::new(Code::Malformed, "the body ended before its announced end")
-            }
+        ),
+        Failure::Client(Fault::Large) => too_large(entered.admitted.rule.most_bytes),
+        Failure::Client(Fault::Broken) => {
+            Problem::new(Code::Malformed, "the body ended before its announced end")
+        }
+    }
+}
+
+impl From<Unavailable> for Failure {
+    fn from(why: Unavailable) -> Self {
+        match why {
+            Unavailable::None => Self::Refused,
+            Unavailable::Full => Self::Full,
         }
     }
 }
@@ -252,15 +633,6 @@ impl Failure {
             SendRequestError::Connect(_) => Self::Refused,
             SendRequestError::Timeout => Self::Late,
             _ => Self::Broken,
-        }
-    }
-
-    /// Whether the request may be sent again: it was not sent, or it is one that changes nothing and has no body.
-    fn may_try_again(&self, repeatable: bool, body: &ClientBody) -> bool {
-        match self {
-            Self::Refused => !body.started(),
-            Self::Broken => repeatable && !body.started(),
-            Self::Late | Self::Client(_) => false,
         }
     }
 }

@@ -1,45 +1,67 @@
-//! What is let in: the table of every path and method, and how a path is read. Everything else is answered here, and
-//! never reaches an upstream. How a request is passed on lives in `proxy`.
+//! What is let in: the table of every host, path and method of a role, made from the tables of the services and the configured routes.
+//! Everything else is answered here, and never reaches an upstream. How a path is read lives in `path`, how a request is passed on in `proxy`.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use actix_web::http::Method;
+use matchit::Router;
+use orrery_schemas::routes::{Authentication, Body, Cache, Rate, Route, Streaming};
 
-use crate::path;
+use crate::{
+    config::{Config, listener::Role, route::Configured},
+    path,
+};
+
+/// What the gateway answers itself.
+pub static ROUTES: &[Route] = &[
+    Route::get("/health/live").rate(Rate::Unlimited),
+    Route::get("/health/ready").rate(Rate::Unlimited),
+    Route::get("/auth/verify").bearer(""),
+];
 
 /// Who answers a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
     /// The gateway itself.
     Here,
-    /// The account broker.
-    Autha,
+    /// What has this place in the list of backends that the table was made with.
+    Backend(usize),
 }
 
-/// How large a body may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Accepts {
-    /// `gateway.body_limit`.
-    Form,
-    /// `gateway.upload_limit`.
-    Upload,
-}
-
-/// One path of the table.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Route {
-    /// The path; a segment in braces stands for any one segment. This, and never the path itself, may be logged.
-    pub pattern: &'static str,
+/// What holds for some methods of one path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rule {
+    /// The path with its placeholders. This, and never the path itself, may be logged.
+    pub pattern: String,
     /// Who answers.
     pub target: Target,
-    methods: &'static [(Method, Accepts)],
+    /// The methods; none for all.
+    pub methods: Vec<Method>,
+    /// Bytes of a request's body.
+    pub most_bytes: u64,
+    /// The time for all of a request's body.
+    pub whole: Duration,
+    /// How long the target may be silent.
+    pub silence: Duration,
+    /// How its answer travels.
+    pub streaming: Streaming,
+    /// The budget that it is taken from.
+    pub rate: Rate,
+    /// Whether its answer may be kept.
+    pub cached: bool,
+    /// What is taken off the path before it is passed on.
+    pub strip: Option<String>,
+    /// Whether upstreams get the client's `Host`.
+    pub keep_host: bool,
+    /// Whether it leads to an application of somebody else's, which has security headers of its own.
+    pub foreign: bool,
 }
 
 /// A request that is let in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Admitted {
-    /// Where it goes.
-    pub route: &'static Route,
-    /// How large its body may be.
-    pub accepts: Accepts,
+    /// Where it goes, and what holds for it.
+    pub rule: Arc<Rule>,
     /// Its path in the one spelling that upstreams see.
     pub path: String,
 }
@@ -47,7 +69,7 @@ pub struct Admitted {
 /// Why a request is not let in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The path is spelled as no honest client spells it.
+    /// The path or the host is spelled as no honest client spells it.
     #[error("the path cannot be read")]
     Malformed,
     /// The table has no such path.
@@ -58,111 +80,280 @@ pub enum Refusal {
     Method(String),
 }
 
-const GET: (Method, Accepts) = (Method::GET, Accepts::Form);
-const POST: (Method, Accepts) = (Method::POST, Accepts::Form);
-const DELETE: (Method, Accepts) = (Method::DELETE, Accepts::Form);
-const UPLOAD: (Method, Accepts) = (Method::PUT, Accepts::Upload);
-
-const fn to_autha(pattern: &'static str, methods: &'static [(Method, Accepts)]) -> Route {
-    Route { pattern, target: Target::Autha, methods }
+/// The routes of one role.
+#[derive(Default)]
+pub struct Table {
+    hosts: HashMap<String, Site>,
+    any: Site,
 }
 
-/// A route is listed when it is served. The first pattern that fits wins, so literals stand above placeholders.
-static TABLE: &[Route] = &[
-    Route { pattern: "/health/live", target: Target::Here, methods: &[GET] },
-    Route { pattern: "/health/ready", target: Target::Here, methods: &[GET] },
-    to_autha("/create", &[POST]),
-    to_autha("/login", &[POST]),
-    to_autha("/oauth/token", &[POST]),
-    to_autha("/users/@me", &[GET]),
-    to_autha("/users/@me/avatar", &[UPLOAD, DELETE]),
-    to_autha("/users/@me/avatar/uploads/{id}", &[GET]),
-    to_autha("/users/{id}", &[GET]),
-    to_autha("/status.json", &[GET]),
-    to_autha("/.well-known/jwks.json", &[GET]),
-    to_autha("/avatars/{id}", &[GET]),
-    to_autha("/avatars/{account}/{upload}/{file}", &[GET]),
-    to_autha("/openapi.yaml", &[GET]),
-];
+/// The rules of one path, a method or several each.
+type Rules = Vec<Arc<Rule>>;
 
-/// Decides on a request by its method and the path as it came.
-///
-/// # Errors
-/// When the path cannot be read, is not in the table, or does not take the method.
-pub fn admit(method: &Method, raw_path: &str) -> Result<Admitted, Refusal> {
-    let segments = path::segments(raw_path)?;
-    let route = TABLE.iter().find(|route| route.fits(&segments)).ok_or(Refusal::NotFound)?;
-    let accepts = route.accepts(method).ok_or_else(|| Refusal::Method(route.allow()))?;
-    Ok(Admitted { route, accepts, path: path::canonical(&segments) })
+/// The routes of one host.
+#[derive(Default)]
+struct Site {
+    exact: Router<Vec<Arc<Rule>>>,
+    /// Configured routes with all below them; the longest path first.
+    below: Vec<(Vec<Option<String>>, Rules)>,
 }
 
-impl Route {
-    fn fits(&self, segments: &[String]) -> bool {
-        let mut pattern = self.pattern.split('/').skip(1);
-        let mut segments = segments.iter();
-        loop {
-            match (pattern.next(), segments.next()) {
-                (None, None) => return true,
-                (Some(expected), Some(segment)) if expected.starts_with('{') || expected == segment => {}
-                _ => return false,
+/// Two routes that cannot be told from each other.
+#[derive(Debug, thiserror::Error)]
+#[error("the path {0} is there twice, or cannot be told from another")]
+pub struct Ambiguous(pub String);
+
+impl Table {
+    /// The table of a role: the gateway's own routes and the services', each with the place of its backend, and the configured ones.
+    ///
+    /// # Errors
+    /// When two routes cannot be told from each other.
+    pub fn new(
+        role: Role,
+        config: &Config,
+        services: &[(&'static [Route], usize)],
+        configured: &[(&Configured, usize)],
+    ) -> Result<Self, Ambiguous> {
+        let mut paths: Vec<(Option<&str>, String, Rules)> = Vec::new();
+        let mut add = |host, path: String, rule: Rule| {
+            let rule = Arc::new(rule);
+            match paths.iter_mut().find(|(of, known, _)| *of == host && shape(known) == shape(&path)) {
+                Some((_, _, rules)) => rules.push(rule),
+                None => paths.push((host, path, vec![rule])),
             }
+        };
+        if role.serves_services() {
+            for route in ROUTES {
+                add(None, route.pattern.to_owned(), Rule::of_service(route, Target::Here, config));
+            }
+            for (routes, backend) in services {
+                for route in *routes {
+                    let rule = Rule::of_service(route, Target::Backend(*backend), config);
+                    add(None, route.pattern.to_owned(), rule);
+                }
+            }
+        }
+        let here = configured.iter().filter(|(route, _)| route.roles.contains(&role));
+        let (exact, below): (Vec<_>, Vec<_>) = here.partition(|(route, _)| route.exact);
+        for (route, backend) in exact {
+            let rule = Rule::of_configured(route, Target::Backend(backend), config);
+            add(route.host.as_deref(), route.path.clone(), rule);
+        }
+        let mut table = Self::default();
+        for (host, path, rules) in paths {
+            let ambiguous = |_| Ambiguous(path.clone());
+            table.site(host).exact.insert(numbered(&path), rules).map_err(ambiguous)?;
+        }
+        for (route, backend) in below {
+            let rule = Arc::new(Rule::of_configured(route, Target::Backend(backend), config));
+            let shape: Vec<_> = shape(route.path.trim_end_matches('/'))
+                .into_iter()
+                .map(|segment| segment.map(str::to_owned))
+                .collect();
+            let below = &mut table.site(route.host.as_deref()).below;
+            match below.iter_mut().find(|(known, _)| *known == shape) {
+                Some((_, rules)) => rules.push(rule),
+                None => below.push((shape, vec![rule])),
+            }
+        }
+        let sites = table.hosts.values_mut().chain([&mut table.any]);
+        for site in sites {
+            site.below.sort_by_key(|(shape, _)| {
+                let literals = shape.iter().filter(|segment| segment.is_some()).count();
+                std::cmp::Reverse((shape.len(), literals))
+            });
+        }
+        Ok(table)
+    }
+
+    fn site(&mut self, host: Option<&str>) -> &mut Site {
+        match host {
+            Some(host) => self.hosts.entry(host.to_ascii_lowercase()).or_default(),
+            None => &mut self.any,
         }
     }
 
-    fn accepts(&self, method: &Method) -> Option<Accepts> {
+    /// Decides on a request by its method, its host in small letters, and the path as it came.
+    ///
+    /// # Errors
+    /// When the path cannot be read, is not in the table, or does not take the method.
+    pub fn admit(&self, method: &Method, host: &str, raw_path: &str) -> Result<Admitted, Refusal> {
+        let path = path::canonical(raw_path)?;
+        let rules = self
+            .hosts
+            .get(host)
+            .and_then(|site| site.find(&path))
+            .or_else(|| self.any.find(&path))
+            .ok_or(Refusal::NotFound)?;
+        let rule =
+            rules.iter().find(|rule| rule.takes(method)).ok_or_else(|| Refusal::Method(allow(rules)))?;
+        Ok(Admitted { rule: Arc::clone(rule), path })
+    }
+}
+
+impl Site {
+    fn find(&self, path: &str) -> Option<&[Arc<Rule>]> {
+        if let Ok(found) = self.exact.at(path) {
+            return Some(found.value.as_slice());
+        }
+        let segments: Vec<&str> = path.split('/').skip(1).collect();
+        let fits = |shape: &[Option<String>]| {
+            shape.len() <= segments.len()
+                && shape.iter().zip(&segments).all(|(expected, segment)| match expected {
+                    Some(expected) => expected == segment,
+                    None => !segment.is_empty(),
+                })
+        };
+        self.below.iter().find(|(shape, _)| fits(shape)).map(|(_, rules)| rules.as_slice())
+    }
+}
+
+impl Admitted {
+    /// The path as its target sees it.
+    pub fn target_path(&self) -> &str {
+        let stripped = self.rule.strip.as_deref().and_then(|strip| self.path.strip_prefix(strip));
+        match stripped {
+            Some("") => "/",
+            Some(rest) => rest,
+            None => &self.path,
+        }
+    }
+}
+
+impl Rule {
+    fn of_service(route: &Route, target: Target, config: &Config) -> Self {
+        let (most_bytes, whole) = match route.body {
+            Body::Empty | Body::Form => (config.body_limit, config.body_timeout),
+            Body::Batch => (config.batch_limit, config.body_timeout),
+            Body::Upload => (config.upload_limit, config.upload_timeout),
+        };
+        let mut methods = vec![method(route.method)];
         // HEAD is taken wherever an upstream answers GET; health is asked by GET alone.
-        let method =
-            if *method == Method::HEAD && self.target != Target::Here { &Method::GET } else { method };
-        self.methods.iter().find(|(allowed, _)| allowed == method).map(|(_, accepts)| *accepts)
+        if methods.contains(&Method::GET) && target != Target::Here {
+            methods.push(Method::HEAD);
+        }
+        // Proxies ask by the method of the request that they ask about.
+        if route.pattern == "/auth/verify" {
+            methods.clear();
+        }
+        Self {
+            pattern: route.pattern.to_owned(),
+            target,
+            methods,
+            most_bytes,
+            whole,
+            silence: config.upstream_timeout,
+            streaming: route.streaming,
+            rate: route.rate,
+            cached: route.cache == Cache::Shared && route.authentication == Authentication::Public,
+            strip: None,
+            keep_host: false,
+            foreign: false,
+        }
     }
 
-    fn allow(&self) -> String {
-        let mut names = Vec::new();
-        for (method, _) in self.methods {
-            names.push(method.as_str());
-            if *method == Method::GET && self.target != Target::Here {
-                names.push("HEAD");
-            }
+    fn of_configured(route: &Configured, target: Target, config: &Config) -> Self {
+        let methods = route.methods.iter().filter_map(|name| Method::from_bytes(name.as_bytes()).ok());
+        let path = route.path.trim_end_matches('/');
+        Self {
+            pattern: if route.exact { route.path.clone() } else { format!("{path}/...") },
+            target,
+            methods: methods.collect(),
+            most_bytes: route.body_limit,
+            whole: config.upload_timeout,
+            silence: route.timeout,
+            streaming: match (route.websocket, route.streaming) {
+                (true, _) => Streaming::WebSocket,
+                (false, true) => Streaming::Events,
+                (false, false) => Streaming::No,
+            },
+            rate: route.rate,
+            cached: route.cache,
+            strip: (route.strip && !path.is_empty()).then(|| path.to_owned()),
+            keep_host: route.keep_host,
+            foreign: route.service.is_none(),
         }
-        names.join(", ")
     }
+
+    fn takes(&self, method: &Method) -> bool {
+        self.methods.is_empty() || self.methods.contains(method)
+    }
+}
+
+fn method(method: orrery_schemas::routes::Method) -> Method {
+    use orrery_schemas::routes::Method as Listed;
+    match method {
+        Listed::Get => Method::GET,
+        Listed::Post => Method::POST,
+        Listed::Put => Method::PUT,
+        Listed::Patch => Method::PATCH,
+        Listed::Delete => Method::DELETE,
+        Listed::Options => Method::OPTIONS,
+    }
+}
+
+/// The segments of a pattern; none for a placeholder.
+fn shape(pattern: &str) -> Vec<Option<&str>> {
+    pattern.split('/').skip(1).map(|segment| (!segment.starts_with('{')).then_some(segment)).collect()
+}
+
+/// The pattern with its placeholders named by their places: services need not agree on names.
+fn numbered(pattern: &str) -> String {
+    let segments = shape(pattern).into_iter().enumerate().map(|(place, segment)| {
+        segment.map_or_else(|| format!("/{{p{place}}}"), |segment| format!("/{segment}"))
+    });
+    segments.collect()
+}
+
+fn allow(rules: &[Arc<Rule>]) -> String {
+    let names: Vec<_> = rules.iter().flat_map(|rule| rule.methods.iter().map(Method::as_str)).collect();
+    names.join(", ")
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use orrery_schemas::routes;
 
     use super::*;
 
-    fn pattern(method: &Method, path: &str) -> Result<&'static str, Refusal> {
-        admit(method, path).map(|admitted| admitted.route.pattern)
+    static FIRST: &[Route] = &[
+        Route::get("/users/{id}"),
+        Route::post("/login").credentials(),
+        Route::get("/users/@me").bearer(""),
+        Route::get("/users/@me/avatar").method(routes::Method::Put).body(Body::Upload),
+        Route::get("/users/@me/avatar").method(routes::Method::Delete),
+    ];
+    static SECOND: &[Route] = &[Route::get("/peers/{vanity}"), Route::get("/users/{who}/peers")];
+
+    fn table_of(role: Role, configured: &[Configured]) -> Table {
+        let configured: Vec<_> = configured.iter().enumerate().map(|(at, route)| (route, 10 + at)).collect();
+        Table::new(role, &Config::default(), &[(FIRST, 0), (SECOND, 1)], &configured).unwrap()
+    }
+
+    fn admit(method: &Method, path: &str) -> Result<Admitted, Refusal> {
+        table_of(Role::Edge, &[]).admit(method, "public.example", path)
     }
 
     #[test]
-    fn every_public_route_is_let_in_with_its_methods() {
-        for (methods, path, expected) in [
-            ("POST", "/create", "/create"),
-            ("POST", "/login", "/login"),
-            ("POST", "/oauth/token", "/oauth/token"),
-            ("GET HEAD", "/users/ada", "/users/{id}"),
-            ("GET HEAD", "/users/@me", "/users/@me"),
-            ("GET HEAD", "/users/%40me", "/users/@me"),
-            ("PUT DELETE", "/users/@me/avatar", "/users/@me/avatar"),
-            ("GET HEAD", "/users/@me/avatar/uploads/x", "/users/@me/avatar/uploads/{id}"),
-            ("GET HEAD", "/status.json", "/status.json"),
-            ("GET HEAD", "/.well-known/jwks.json", "/.well-known/jwks.json"),
-            ("GET HEAD", "/avatars/ada", "/avatars/{id}"),
-            ("GET HEAD", "/avatars/a/b/c-64.webp", "/avatars/{account}/{upload}/{file}"),
-            ("GET HEAD", "/openapi.yaml", "/openapi.yaml"),
-            ("GET", "/health/live", "/health/live"),
-            ("GET", "/health/ready", "/health/ready"),
+    fn every_route_is_let_in_with_its_methods_and_leads_to_its_service() {
+        for (methods, path, pattern, target) in [
+            ("POST", "/login", "/login", Target::Backend(0)),
+            ("GET HEAD", "/users/ada", "/users/{id}", Target::Backend(0)),
+            ("GET HEAD", "/users/@me", "/users/@me", Target::Backend(0)),
+            ("GET HEAD", "/users/%40me", "/users/@me", Target::Backend(0)),
+            ("GET HEAD", "/users/ada/peers", "/users/{who}/peers", Target::Backend(1)),
+            ("PUT DELETE", "/users/@me/avatar", "/users/@me/avatar", Target::Backend(0)),
+            ("GET HEAD", "/peers/ada", "/peers/{vanity}", Target::Backend(1)),
+            ("GET", "/health/live", "/health/live", Target::Here),
+            ("GET", "/health/ready", "/health/ready", Target::Here),
         ] {
             for method in
                 ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PROPFIND"]
             {
-                let answer = pattern(&Method::from_bytes(method.as_bytes()).unwrap(), path);
+                let answer = admit(&Method::from_bytes(method.as_bytes()).unwrap(), path)
+                    .map(|admitted| (admitted.rule.pattern.clone(), admitted.rule.target));
                 if methods.split(' ').any(|allowed| allowed == method) {
-                    assert_eq!(answer, Ok(expected), "{method} {path}");
+                    assert_eq!(answer, Ok((pattern.to_owned(), target)), "{method} {path}");
                 } else {
                     let allow = methods.replace(' ', ", ");
                     assert_eq!(answer, Err(Refusal::Method(allow)), "{method} {path}");
@@ -183,44 +374,20 @@ mod tests {
             "/health",
             "/health/actors",
             "/metrics",
-            "/avatars/a/b",
-            "/avatars/a/b/c/d",
-            "/users/@me/avatar/uploads",
-            "/.well-known/openid-configuration",
+            "/health/live/",
+            "/users/a/",
         ] {
-            assert_eq!(pattern(&Method::GET, path), Err(Refusal::NotFound), "{path}");
+            assert_eq!(admit(&Method::GET, path).map(|_| ()), Err(Refusal::NotFound), "{path}");
         }
     }
 
     #[test]
-    fn the_table_is_what_openapi_describes() {
-        let plain = |path: &str| -> Vec<String> {
-            path.split('/').map(|part| if part.starts_with('{') { "{}" } else { part }.to_owned()).collect()
-        };
-        let document: serde_json::Value = yaml_serde::from_str(orrery_schemas::OPENAPI).unwrap();
-        let described: BTreeSet<_> = document["paths"]
-            .as_object()
-            .unwrap()
-            .iter()
-            .flat_map(|(path, item)| {
-                item.as_object().unwrap().keys().map(move |method| (plain(path), method.to_uppercase()))
-            })
-            .collect();
-        let listed: BTreeSet<_> = TABLE
-            .iter()
-            .flat_map(|route| {
-                route.methods.iter().map(move |(method, _)| (plain(route.pattern), method.to_string()))
-            })
-            .collect();
-        assert_eq!(listed, described);
-    }
-
-    #[test]
-    fn only_the_picture_may_be_large() {
-        let accepts = |method, path| admit(&method, path).unwrap().accepts;
-        assert_eq!(accepts(Method::PUT, "/users/@me/avatar"), Accepts::Upload);
-        assert_eq!(accepts(Method::DELETE, "/users/@me/avatar"), Accepts::Form);
-        assert_eq!(accepts(Method::POST, "/create"), Accepts::Form);
+    fn a_body_is_of_the_class_of_its_method() {
+        let bytes = |method, path| admit(&method, path).unwrap().rule.most_bytes;
+        let config = Config::default();
+        assert_eq!(bytes(Method::PUT, "/users/@me/avatar"), config.upload_limit);
+        assert_eq!(bytes(Method::DELETE, "/users/@me/avatar"), config.body_limit);
+        assert_eq!(bytes(Method::POST, "/login"), config.body_limit);
     }
 
     #[test]
@@ -228,5 +395,54 @@ mod tests {
         assert_eq!(admit(&Method::GET, "/%75sers/%40me").unwrap().path, "/users/@me");
         assert_eq!(admit(&Method::GET, "/users/a%3Fb%23c").unwrap().path, "/users/a%3Fb%23c");
         assert_eq!(admit(&Method::GET, "/users/%c3%a9").unwrap().path, "/users/%C3%A9");
+    }
+
+    #[test]
+    fn configured_routes_stand_beside_the_services_and_the_longest_path_wins() {
+        let route = |host: Option<&str>, path: &str| Configured {
+            host: host.map(str::to_owned),
+            path: path.to_owned(),
+            ..Configured::default()
+        };
+        let table = table_of(
+            Role::Edge,
+            &[
+                route(None, "/"),
+                Configured { strip: true, ..route(None, "/shop") },
+                route(None, "/shop/{id}/cart"),
+                route(Some("app.example"), "/"),
+                Configured { exact: true, methods: vec!["POST".to_owned()], ..route(None, "/hook") },
+                Configured { roles: vec![Role::Reverse], ..route(None, "/inner") },
+            ],
+        );
+        for (host, path, target, seen) in [
+            ("x", "/", 10, "/"),
+            ("x", "/a/b/", 10, "/a/b/"),
+            ("x", "/users/ada", 0, "/users/ada"),
+            ("x", "/shop", 11, "/"),
+            ("x", "/shop/", 11, "/"),
+            ("x", "/shop/a", 11, "/a"),
+            ("x", "/shopping", 10, "/shopping"),
+            ("x", "/shop/7/cart/x", 12, "/shop/7/cart/x"),
+            ("x", "/inner", 10, "/inner"),
+            ("app.example", "/users/ada", 13, "/users/ada"),
+        ] {
+            let admitted = table.admit(&Method::GET, host, path).unwrap();
+            assert_eq!(
+                (admitted.rule.target, admitted.target_path()),
+                (Target::Backend(target), seen),
+                "{host}{path}"
+            );
+        }
+        assert_eq!(
+            table.admit(&Method::GET, "x", "/hook").map(|_| ()),
+            Err(Refusal::Method("POST".to_owned()))
+        );
+        let reverse =
+            table_of(Role::Reverse, &[Configured { roles: vec![Role::Reverse], ..route(None, "/inner") }]);
+        assert!(reverse.admit(&Method::GET, "x", "/inner/x").is_ok());
+        for path in ["/users/ada", "/health/ready", "/login"] {
+            assert_eq!(reverse.admit(&Method::GET, "x", path).map(|_| ()), Err(Refusal::NotFound), "{path}");
+        }
     }
 }

@@ -9,15 +9,16 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{App, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use anyhow::{Context, Result};
 use futures_util::{StreamExt, future::try_join_all};
-use orrery_actors::{
-    random::Random,
-    supervise::{Limits, Supervisor},
-    web::health::Health,
+use orrery_gateway::{
+    Gateway, Parts, Served, Way,
+    config::{Config, limits::Rates},
 };
-use orrery_gateway::config::Config;
+use orrery_schemas::routes::{Body, Method, Route};
+use orrery_supervise::{Limits, Supervisor, clock::Clock, random::Random};
+use orrery_web::health::Health;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -25,6 +26,8 @@ use tokio::{
     time::timeout,
 };
 
+static ROUTES: &[Route] =
+    &[Route::get("/users/@me/avatar").method(Method::Put).body(Body::Upload).bearer("")];
 const UPLOADS: usize = 32;
 const UPLOAD_BYTES: usize = 10 << 20;
 static CHUNK: [u8; 65536] = [7; 65536];
@@ -42,9 +45,13 @@ async fn thirty_two_uploads_at_once_stay_below_64_mib() -> Result<()> {
     let autha = format!("http://{}", upstream.local_addr()?).parse()?;
     let server = HttpServer::new(move || {
         let all_here = Arc::clone(&all_here);
-        App::new().default_service(web::to(move |mut payload: web::Payload| {
+        App::new().default_service(web::to(move |request: HttpRequest, mut payload: web::Payload| {
             let all_here = Arc::clone(&all_here);
             async move {
+                // The gateway also asks whether somebody is ready, who is no upload.
+                if request.method() != actix_web::http::Method::PUT {
+                    return HttpResponse::Ok().finish();
+                }
                 all_here.wait().await;
                 let mut bytes = 0;
                 while let Some(Ok(chunk)) = payload.next().await {
@@ -64,12 +71,27 @@ async fn thirty_two_uploads_at_once_stay_below_64_mib() -> Result<()> {
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?,
     ));
     let random = Random::seeded(7);
-    let health =
-        Health::new(Vec::new(), Supervisor::new(runtime, random.clone(), Limits::default()).unwrap());
+    let supervisor = Supervisor::new(runtime, random.clone(), Limits::default())?;
+    let health = Health::new(Vec::new(), supervisor.clone());
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    let config = Config { autha: vec![autha], ..Config::default() };
-    actix_rt::spawn(orrery_gateway::server_on(listener, &config, health, random)?);
+    // All of them are one caller's.
+    let rates = Rates { enabled: false, ..Rates::default() };
+    let config = Config { autha: vec![autha], rates, ..Config::default() };
+    let served = vec![Served { name: "autha", routes: ROUTES, way: Way::Upstreams(config.autha.clone()) }];
+    let parts = Parts {
+        config,
+        served,
+        random,
+        redis: None,
+        objects: None,
+        bus: None,
+        clock: Clock::System,
+        main: runtime.handle().clone(),
+    };
+    let gateway = Gateway::new(parts)?;
+    gateway.start(&supervisor);
+    actix_rt::spawn(gateway.listen_tcp(listener, &health)?);
 
     let before = resident_bytes()?;
     let most = Arc::new(AtomicU64::new(before));

@@ -1,19 +1,20 @@
 //! The broker's part of `orrery migrate` and `orrery check`: users and rights, topology, and what of them is not as configured.
 
 use anyhow::Context;
-use orrery_actors::{
-    bus::{
-        Bus,
-        bridge::{self, Source},
-        management::Management,
-        topology::{Topology, declare, difference::Difference, standing::Standing},
-        trust::{apply, commands},
-    },
-    random::Random,
+use orrery_broker_admin::{
+    management::Management,
+    topology::{Topology, declare, difference::Difference, standing::Standing},
+    trust::{apply, commands},
 };
+use orrery_bus::{
+    Bus, Connection,
+    bridge::{self, ForeignQueue},
+    connection::close,
+};
+use orrery_supervise::random::Random;
 use tracing::{info, warn};
 
-use crate::{config::Config, wiring};
+use crate::config::Config;
 
 /// What `migrate` did at the broker.
 pub struct Declared {
@@ -25,19 +26,20 @@ pub struct Declared {
 
 /// Makes users, rights and the topology. A queue that stands otherwise is left as it is, and everything else declared.
 pub async fn migrate(config: &Config) -> anyhow::Result<Declared> {
-    let broker = &config.broker;
+    let broker = &config.shared.broker;
     let management = match &broker.management_url {
         Some(_) => Some(Management::new(broker)?),
         None => None,
     };
     if let Some(management) = &management {
-        info!("{}", apply::set_house(management, broker).await?);
+        info!("{}", apply::set_house(management, broker, &config.enabled_names()).await?);
     }
     let bus = Bus::new(broker.clone());
     let wanted = wanted(config, &bus).await?;
     let connection = bus.connect("migrate").await?;
-    let differences = declare::declare(&connection, &wanted).await?;
-    connection.close(200, "".into()).await?;
+    let declared = declare::declare(&bus, &connection, &wanted).await;
+    close(&connection).await;
+    let differences = declared?;
     for queue in legacy(config) {
         let declared = bridge::declare_legacy(&bus, queue).await;
         if !declared.with_context(|| format!("the queue {queue}"))? {
@@ -50,7 +52,7 @@ pub async fn migrate(config: &Config) -> anyhow::Result<Declared> {
                 info!("{line}");
             }
         }
-        None => tell_commands(&commands::commands(broker)?),
+        None => tell_commands(&commands::commands(broker, &config.enabled_names())?),
     }
     let vhost = bus.vhost()?;
     let differences = differences.iter().map(|difference| difference.text(&vhost)).collect();
@@ -74,12 +76,11 @@ fn tell_commands(commands: &[String]) {
 
 /// What is configured; the broker is asked how it is told of no limit.
 async fn wanted(config: &Config, bus: &Bus) -> anyhow::Result<Topology> {
-    let specs: Vec<_> =
-        config.services.0.iter().flat_map(|service| wiring::handlers(config, *service)).collect();
+    let specs = config.handlers();
     let default_limit = declare::has_default_limit(bus, Random::system()?.uuid_v4()).await?;
-    let mut wanted = Topology::wanted(&specs, &config.broker.partners, default_limit);
-    for spec in wiring::bridges(config) {
-        if let Source::Ingress(key) = spec.source {
+    let mut wanted = Topology::wanted(&specs, &config.shared.broker.partners, default_limit);
+    for spec in config.bridges() {
+        if let ForeignQueue::Ingress(key) = spec.queue_kind {
             wanted.bridge(spec.queue, key);
         }
     }
@@ -88,7 +89,7 @@ async fn wanted(config: &Config, bus: &Bus) -> anyhow::Result<Topology> {
 
 /// Queues that are their publishers' to declare.
 fn legacy(config: &Config) -> impl Iterator<Item = &'static str> {
-    let legacy = wiring::bridges(config).into_iter().filter(|spec| spec.source == Source::Legacy);
+    let legacy = config.bridges().into_iter().filter(|spec| spec.queue_kind == ForeignQueue::Legacy);
     legacy.map(|spec| spec.queue)
 }
 
@@ -101,15 +102,30 @@ pub async fn check(config: &Config) -> Vec<Result<String, String>> {
 }
 
 async fn look(config: &Config) -> anyhow::Result<Vec<Result<String, String>>> {
-    let bus = Bus::new(config.broker.clone());
-    let vhost = bus.vhost()?;
-    let wanted = wanted(config, &bus).await?;
+    let bus = Bus::new(config.shared.broker.clone());
+    let wanted = match wanted(config, &bus).await {
+        Err(error) if bus.blocked().is_some() => {
+            return Ok(vec![Err(format!("{error:#}: it is short of memory or disk, look at its alarms"))]);
+        }
+        wanted => wanted?,
+    };
     let connection = bus.connect("check").await?;
-    let mut lines = Vec::new();
-    let differences = match by_plugin(config, &wanted).await {
+    let lines = compare(config, &bus, &connection, &wanted).await;
+    close(&connection).await;
+    lines
+}
+
+async fn compare(
+    config: &Config,
+    bus: &Bus,
+    connection: &Connection,
+    wanted: &Topology,
+) -> anyhow::Result<Vec<Result<String, String>>> {
+    let (vhost, mut lines) = (bus.vhost()?, Vec::new());
+    let differences = match by_plugin(config, wanted).await {
         Some(Ok(seen)) => {
             for queue in seen.retired {
-                lines.extend(retired(&queue, declare::depth(&connection, &queue).await?));
+                lines.extend(retired(&queue, declare::depth(bus, connection, &queue).await?));
             }
             lines.extend(seen.faults.into_iter().map(Err));
             seen.differences
@@ -120,16 +136,20 @@ async fn look(config: &Config) -> anyhow::Result<Vec<Result<String, String>>> {
                 _ => Ok("broker.management_url is not set: bindings, policies, rights and unused queues cannot be looked at"
                     .to_owned()),
             });
-            declare::probe(&connection, &wanted).await?
+            declare::probe(bus, connection, wanted).await?
         }
     };
     for queue in legacy(config) {
-        if declare::depth(&connection, queue).await?.is_none() {
+        if declare::depth(bus, connection, queue).await?.is_none() {
             lines.push(Err(format!("the queue {queue} is missing: run 'orrery migrate'")));
         }
     }
-    connection.close(200, "".into()).await?;
     lines.extend(differences.iter().map(|difference| Err(difference.text(&vhost))));
+    if let Some(reason) = bus.blocked() {
+        lines.push(Err(format!(
+            "the broker takes no messages: {reason}: it is short of memory or disk, look at its alarms"
+        )));
+    }
     if lines.iter().all(Result::is_ok) {
         lines.insert(0, Ok("reachable, exchanges and queues stand as configured".to_owned()));
     }
@@ -144,14 +164,16 @@ struct Seen {
 }
 
 async fn by_plugin(config: &Config, wanted: &Topology) -> Option<anyhow::Result<Seen>> {
-    config.broker.management_url.as_ref()?;
+    config.shared.broker.management_url.as_ref()?;
     let look = async {
-        let management = Management::new(&config.broker)?;
+        let management = Management::new(&config.shared.broker)?;
         let standing = Standing::read(&management).await?;
         Ok(Seen {
             differences: standing.differences(wanted),
             retired: standing.retired(wanted).into_iter().map(str::to_owned).collect(),
-            faults: apply::missing(&management, &config.broker).await.context("users and rights")?,
+            faults: apply::missing(&management, &config.shared.broker, &config.enabled_names())
+                .await
+                .context("users and rights")?,
         })
     };
     Some(look.await)

@@ -1,47 +1,60 @@
-//! The whole configuration: the sections of every service, put together. Each section validates itself.
+//! The whole configuration: the shared sections and one for each service of the list. Each section validates itself.
 
-use std::time::Duration;
+use std::{path::Path, sync::Arc, time::Duration};
 
-use orrery_actors::config::{
-    Section, broker::Broker, database::Database, keys::Keys, listen::Internal, retention::Retention,
-    storage::Storage,
+use orrery_bus::{HandlerSpec, bridge::BridgeSpec};
+use orrery_config::{ConfigError, Section, Source, shared::Shared, storage::Storage};
+use orrery_observability::{Config as Telemetry, Log};
+use orrery_service::{Definition, Needs, Service};
+use serde::{Deserialize, Deserializer};
+
+use crate::{
+    backup::config::Backup,
+    services::{SERVICES, by_default, names},
 };
-use orrery_observability::Log;
-use orrery_schemas::services::Service;
-use serde::{Deserialize, Deserializer, Serialize, de::Error};
-
-use crate::wiring;
 
 /// All sections.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The enabled services.
-    pub services: Services,
+    /// The log.
     pub log: Log,
-    pub internal: Internal,
-    pub database: Database,
-    pub broker: Broker,
-    pub retention: Retention,
-    pub storage: Storage,
-    pub keys: Keys,
-    pub gateway: orrery_gateway::config::Config,
-    pub autha: orrery_autha::config::Config,
-    pub spinoza: orrery_spinoza::config::Config,
-    pub maily: orrery_maily::config::Config,
+    /// Where backups lie.
+    pub backup: Backup,
+    /// What goes to a collector.
+    pub telemetry: Telemetry,
+    /// What several services share.
+    pub shared: Arc<Shared>,
+    /// What was given, for what a command asks of one section.
+    pub source: Source,
+    services: Vec<Configured>,
 }
 
-/// Services as a list, or as a text with commas.
-#[derive(Debug, Clone, Serialize)]
-pub struct Services(pub Vec<Service>);
+/// A service of the list with its section.
+pub struct Configured {
+    /// What it is.
+    pub definition: &'static Definition,
+    /// What its section makes of it.
+    pub service: Box<dyn Service>,
+    /// Whether the configuration enables it, here or in another process.
+    pub enabled: bool,
+}
 
-impl Default for Services {
-    fn default() -> Self {
-        Self(Service::ALL.to_vec())
+impl Configured {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.definition.service.name()
     }
 }
 
-impl<'de> Deserialize<'de> for Services {
+/// Services as a list, or as a text with commas.
+struct Names(Vec<String>);
+
+impl Default for Names {
+    fn default() -> Self {
+        Self(by_default().map(str::to_owned).collect())
+    }
+}
+
+impl<'de> Deserialize<'de> for Names {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
@@ -49,42 +62,114 @@ impl<'de> Deserialize<'de> for Services {
             Text(String),
             List(Vec<String>),
         }
-        let names = match Written::deserialize(deserializer)? {
+        Ok(Self(match Written::deserialize(deserializer)? {
             Written::Text(text) => text.split(',').map(|name| name.trim().to_owned()).collect(),
             Written::List(names) => names,
-        };
-        names.iter().map(|name| name.parse().map_err(D::Error::custom)).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-impl Section for Config {
-    fn validate(&self, faults: &mut Vec<String>) {
-        self.internal.validate(faults);
-        self.database.validate(faults);
-        self.broker.validate(faults);
-        self.retention.validate(faults);
-        self.retention.validate_inbox(self.broker.event_lifetime, self.longest_retry(), faults);
-        self.storage.validate(faults);
-        self.keys.validate(faults);
-        self.gateway.validate(faults);
-        self.autha.validate(faults);
-        self.spinoza.validate(faults);
-        Section::validate(&self.maily, faults);
-        if self.services.0.is_empty() {
-            faults.push("services: is empty; name gateway, autha, spinoza or maily".to_owned());
-        }
+        }))
     }
 }
 
 impl Config {
+    /// Reads `file`, if one is named, and the environment, and validates.
+    ///
+    /// # Errors
+    /// When the file is missing, a value has the wrong type, a key is unknown, or a section is not valid.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let source = Source::read(file)?;
+        let mut known = vec!["services", "log", "telemetry", "backup"];
+        known.extend(Shared::NAMES);
+        known.extend(names());
+        let mut faults = source.unknown_sections(&known);
+        let Names(wanted) = source.setting("services")?.unwrap_or_default();
+        let services = SERVICES
+            .iter()
+            .map(|definition| {
+                let service = (definition.read)(&source)?;
+                let enabled = wanted.iter().any(|name| name == definition.service.name());
+                Ok(Configured { definition, service, enabled })
+            })
+            .collect::<Result<_, ConfigError>>()?;
+        let shared = Arc::new(Shared::read(&source)?);
+        let (log, telemetry, backup) =
+            (source.section("log")?, source.section("telemetry")?, source.section("backup")?);
+        let config = Self { log, telemetry, backup, shared, source, services };
+        config.validate(&wanted, &mut faults);
+        if faults.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(faults)) }
+    }
+
+    fn validate(&self, wanted: &[String], faults: &mut Vec<String>) {
+        let known = names();
+        for name in wanted.iter().filter(|name| !known.contains(&name.as_str())) {
+            faults.push(format!("services: '{name}' is no service; there are {}", known.join(", ")));
+        }
+        if wanted.is_empty() {
+            faults.push(format!("services: is empty; name some of {}", known.join(", ")));
+        }
+        self.telemetry.validate(faults);
+        self.shared.validate(faults);
+        self.backup.validate(faults);
+        let same = |storage: &&Storage| {
+            (&storage.endpoint, &storage.bucket)
+                == (&self.shared.storage.endpoint, &self.shared.storage.bucket)
+        };
+        if self.backup.storage.as_ref().filter(same).is_some() {
+            faults.push("backup.storage: is the bucket of 'storage' itself; name another one".to_owned());
+        }
+        let shared = &self.shared;
+        shared.retention.validate_inbox(shared.broker.event_lifetime, self.longest_retry(), faults);
+        self.services.iter().for_each(|configured| configured.service.section().validate(faults));
+    }
+
     fn longest_retry(&self) -> Duration {
-        let specs = Service::ALL.into_iter().flat_map(|service| wiring::handlers(self, service));
+        let specs = self.services.iter().flat_map(|configured| configured.service.handlers(&self.shared));
         specs.flat_map(|spec| spec.delays()).max().unwrap_or_default()
     }
 
-    /// Whether the configuration enables a service, here or in another process.
-    pub fn enables(&self, service: Service) -> bool {
-        self.services.0.contains(&service)
+    /// The enabled services, in the order in which they are started.
+    pub fn enabled(&self) -> impl Iterator<Item = &Configured> {
+        self.services.iter().filter(|configured| configured.enabled)
+    }
+
+    /// The names of the enabled services.
+    pub fn enabled_names(&self) -> Vec<&'static str> {
+        self.enabled().map(Configured::name).collect()
+    }
+
+    /// Whether some enabled service has such a need.
+    pub fn needs(&self, need: impl Fn(&Needs) -> bool) -> bool {
+        self.enabled().any(|configured| need(&configured.service.needs(&self.shared)))
+    }
+
+    /// The handlers of the enabled services.
+    pub fn handlers(&self) -> Vec<HandlerSpec> {
+        self.enabled().flat_map(|configured| configured.service.handlers(&self.shared)).collect()
+    }
+
+    /// The names of every service's handlers, enabled or not, and of bridges' queues.
+    pub fn known_handlers(&self) -> Vec<&'static str> {
+        let handlers = self.services.iter().flat_map(|configured| configured.service.handlers(&self.shared));
+        let queues = SERVICES.iter().flat_map(|definition| definition.bridge_queues).copied();
+        handlers.map(|spec| spec.name).chain(queues).collect()
+    }
+
+    /// The patterns of events that somebody is meant to get: what handlers bind, also those of services that are not enabled yet, and what partners receive.
+    /// Who asks for whole families of types looks on: as long as it is not enabled, it misses nothing.
+    pub fn wanted(&self) -> Vec<String> {
+        let handlers = self.services.iter().flat_map(|configured| {
+            let enabled = configured.enabled;
+            let mut specs = configured.service.handlers(&self.shared);
+            for spec in &mut specs {
+                spec.bindings.retain(|pattern| enabled || !pattern.contains(['*', '#']));
+            }
+            specs
+        });
+        let partners = self.shared.broker.partners.iter().flat_map(|partner| partner.receives.clone());
+        handlers.flat_map(|spec| spec.bindings).map(str::to_owned).chain(partners).collect()
+    }
+
+    /// The bridges that are turned on, here or in another process: their queues are made before anything reads them.
+    pub fn bridges(&self) -> Vec<BridgeSpec> {
+        self.enabled().flat_map(|configured| configured.service.bridges(&self.shared)).collect()
     }
 
     /// As TOML with every secret hidden. What came from a file is left to the file, so that nothing is given twice when it is read again.
@@ -92,7 +177,15 @@ impl Config {
     /// # Errors
     /// When a value has no place in TOML, such as a number beyond 63 bits.
     pub fn shown(&self) -> Result<String, toml::ser::Error> {
-        let mut sections = toml::Table::try_from(self)?;
+        let mut sections = toml::Table::new();
+        sections.insert("services".to_owned(), toml::Value::try_from(self.enabled_names())?);
+        sections.insert("log".to_owned(), toml::Value::try_from(&self.log)?);
+        sections.insert("backup".to_owned(), toml::Value::try_from(&self.backup)?);
+        sections.insert("telemetry".to_owned(), toml::Value::try_from(&self.telemetry)?);
+        sections.extend(toml::Table::try_from(&*self.shared)?);
+        for configured in &self.services {
+            sections.insert(configured.name().to_owned(), configured.service.shown()?.into());
+        }
         for section in sections.iter_mut().filter_map(|(_, value)| value.as_table_mut()) {
             let from_files: Vec<String> =
                 section.keys().filter_map(|key| key.strip_suffix("_file")).map(str::to_owned).collect();
@@ -106,7 +199,7 @@ impl Config {
 mod tests {
     use std::path::Path;
 
-    use orrery_actors::config::{load, secret::HIDDEN};
+    use orrery_config::{partner::is_reserved, secret::HIDDEN};
 
     use super::*;
 
@@ -115,7 +208,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("orrery.toml");
         std::fs::write(&file, text).unwrap();
-        load(Some(&file)).unwrap()
+        Config::load(Some(&file)).unwrap()
     }
 
     #[test]
@@ -144,7 +237,25 @@ mod tests {
     #[test]
     fn the_example_holds_every_default() {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../orrery.example.toml");
-        let example: Config = load(Some(&example)).unwrap();
-        assert_eq!(example.shown().unwrap(), Config::default().shown().unwrap());
+        let example = Config::load(Some(&example)).unwrap();
+        assert_eq!(example.shown().unwrap(), Config::load(None).unwrap().shown().unwrap());
+    }
+
+    #[test]
+    fn a_name_that_is_no_service_is_told_with_those_there_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("orrery.toml");
+        std::fs::write(&file, "services = ['autha', 'mailly']\n[mailly]\nx = 1\n").unwrap();
+        let fault = Config::load(Some(&file)).err().unwrap().to_string();
+        assert!(fault.contains("services: 'mailly' is no service; there are autha, maily"), "{fault}");
+        assert!(fault.contains("mailly: there is no such setting"), "{fault}");
+    }
+
+    #[test]
+    fn a_handler_hears_our_own_events_or_foreign_ones_and_never_both() {
+        for spec in Config::load(None).unwrap().handlers() {
+            let ours = spec.bindings.iter().filter(|ty| is_reserved(ty)).count();
+            assert!(ours == 0 || ours == spec.bindings.len(), "{} hears both", spec.name);
+        }
     }
 }

@@ -1,25 +1,28 @@
-//! `orrery demo`: the main job, done from outside as an app does it. Exits 0 only when every step was true.
+//! `orrery demo`: the main job, done from outside as an app does it. Exits 0 only when every step was true. It removes what it made,
+//! where the server has the routes for it.
+
+mod mailbox;
 
 use std::{
-    path::Path,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail, ensure};
-use orrery_actors::{random::Random, store::Pool};
-use orrery_maily::config::TransportKind;
 use orrery_schemas::trace::TraceParent;
+use orrery_supervise::random::Random;
 use reqwest::{Client, StatusCode, redirect::Policy};
 use serde_json::{Value, json};
-use tokio::runtime::Handle;
 use url::Url;
 
 use crate::config::Config;
+use mailbox::Mailbox;
 
 /// NASA's photograph of the astronaut Eileen Collins, in the public domain.
 const PHOTOGRAPH: &[u8] = include_bytes!("../../../tests/pictures/astronaut.jpg");
 const DEADLINE: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 struct Demo {
     client: Client,
@@ -35,7 +38,10 @@ struct Demo {
 pub async fn demo(config: Config, url: Option<Url>) -> anyhow::Result<ExitCode> {
     let base = match url {
         Some(url) => url,
-        None => Url::parse(&format!("http://{}", config.gateway.listen))?,
+        None => {
+            let gateway: orrery_gateway::config::Config = config.source.section("gateway")?;
+            Url::parse(&format!("http://{}", gateway.listen))?
+        }
     };
     let random = Random::system()?;
     let tag: String = random.bytes::<6>().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -49,17 +55,19 @@ pub async fn demo(config: Config, url: Option<Url>) -> anyhow::Result<ExitCode> 
         since: Instant::now(),
     };
     say(&format!("orrery demo against {}", demo.base));
+    let mailbox = Mailbox::open(&config, &demo.trace).await.context("the welcome mail")?;
+    demo.since = Instant::now();
     let token = demo.sign_up().await.context("sign-up")?;
     let name = demo.name.clone();
     demo.step("signed up", &name);
-    let how = demo.mail(&config).await.context("the welcome mail")?;
-    demo.step("welcome mail", &how);
-    let location = demo.upload(&token).await.context("the upload")?;
-    demo.step("picture taken", &format!("{} KiB, 202 Accepted", PHOTOGRAPH.len() / 1024));
-    demo.wait_done(&token, &location).await.context("the optimised picture")?;
-    demo.step("picture optimised", "three variants in the profile");
-    let fetched = demo.fetch(&token).await.context("the variants")?;
-    demo.step("variants fetched", &fetched);
+    let shown = demo.show(&token, mailbox).await;
+    // Whatever became of the steps: they have made something by now.
+    let removed = demo.remove(&token).await;
+    if let (Err(_), Err(error)) = (&shown, &removed) {
+        say(&format!("{name} could not be removed: {error:#}"));
+    }
+    shown?;
+    removed.with_context(|| format!("{name} could not be removed"))?;
     say("everything is true");
     Ok(ExitCode::SUCCESS)
 }
@@ -103,30 +111,17 @@ impl Demo {
         body.get("access_token").and_then(Value::as_str).map(str::to_owned).context("no access token")
     }
 
-    async fn mail(&self, config: &Config) -> anyhow::Result<String> {
-        match config.maily.transport {
-            TransportKind::Capture => {
-                let folder = &config.maily.capture_dir;
-                until("no mail was captured", || async { captured(folder, &self.email) }).await?;
-                Ok(format!("captured in {}", folder.display()))
-            }
-            TransportKind::Smtp => {
-                // The mailbox is not ours to look into; that the server took the mail is written in the inbox.
-                let pool = Pool::admin(&config.database, 1, Handle::current())?;
-                let trace = self.trace.trace_id();
-                until("no mail was handed over", || async {
-                    let mut connection = pool.get().await?;
-                    Ok(orrery_actors::store::inbox::done_of_trace(
-                        &mut connection,
-                        orrery_schemas::email::QUEUE,
-                        &trace,
-                    )
-                    .await?)
-                })
-                .await?;
-                Ok("taken by the SMTP server".to_owned())
-            }
-        }
+    /// The steps of somebody who has signed up.
+    async fn show(&mut self, token: &str, mailbox: Mailbox) -> anyhow::Result<()> {
+        let how = mailbox.wait_for(&self.email).await.context("the welcome mail")?;
+        self.step("welcome mail", &how);
+        let location = self.upload(token).await.context("the upload")?;
+        self.step("picture taken", &format!("{} KiB, 202 Accepted", PHOTOGRAPH.len() / 1024));
+        self.wait_done(token, &location).await.context("the optimised picture")?;
+        self.step("picture optimised", "three variants in the profile");
+        let fetched = self.fetch(token).await.context("the variants")?;
+        self.step("variants fetched", &fetched);
+        Ok(())
     }
 
     async fn upload(&self, token: &str) -> anyhow::Result<String> {
@@ -142,7 +137,8 @@ impl Demo {
             answer.headers().get("location").and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (status, body) = (answer.status(), answer.text().await?);
         ensure!(status == StatusCode::ACCEPTED, "answered {status}: {body}");
-        location.context("no Location")
+        // The public address need not be the one by which the gateway is reached from here.
+        Ok(self.url(&location.context("no Location")?)?.path().to_owned())
     }
 
     async fn wait_done(&self, token: &str, location: &str) -> anyhow::Result<()> {
@@ -176,30 +172,52 @@ impl Demo {
         ensure!(short.status() == StatusCode::FOUND, "/avatars/{} answered {}", self.name, short.status());
         Ok(told.join(", "))
     }
-}
 
-/// Whether a captured mail is to that address.
-fn captured(folder: &Path, email: &str) -> anyhow::Result<bool> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(false) };
-    for entry in entries {
-        let path = entry?.path();
-        let is_mail = path.extension().is_some_and(|extension| extension == "eml");
-        if is_mail && String::from_utf8_lossy(&std::fs::read(&path)?).contains(email) {
-            return Ok(true);
+    /// Removes picture and account, as far as the server has routes for it, and says what stays.
+    async fn remove(&mut self, token: &str) -> anyhow::Result<()> {
+        let picture = self.client.delete(self.url("/users/@me/avatar")?).bearer_auth(token).send().await?;
+        let (status, body) = (picture.status(), picture.text().await?);
+        ensure!(status.is_success() || is_not_offered(status), "the picture: answered {status}: {body}");
+        let account = self
+            .client
+            .delete(self.url("/users/@me")?)
+            .bearer_auth(token)
+            .json(&json!({"password": self.password}))
+            .send()
+            .await?;
+        let (status, body) = (account.status(), account.text().await?);
+        let body: Value = serde_json::from_str(&body).unwrap_or(Value::String(body));
+        let name = self.name.clone();
+        if is_not_offered(status) {
+            let why = format!("{name} could not be removed: the server has no DELETE /users/@me");
+            self.step("account stays", &why);
+            return Ok(());
         }
+        ensure!(status.is_success(), "answered {status}: {body}");
+        let told = match body.get("restorableUntil").and_then(Value::as_str) {
+            Some(until) => format!("{name}, for good after {until}"),
+            None => name,
+        };
+        self.step("account removed", &told);
+        Ok(())
     }
-    Ok(false)
 }
 
-async fn until<F, Fut>(otherwise: &str, condition: F) -> anyhow::Result<()>
-where
-    F: Fn() -> Fut,
-    Fut: Future<Output = anyhow::Result<bool>>,
-{
-    let end = Instant::now() + DEADLINE;
+/// Whether an answer says that there is no such route; nobody else's account is meant by ours.
+fn is_not_offered(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)
+}
+
+/// Looks again and again, at longer and longer intervals.
+async fn until(
+    otherwise: &str,
+    mut condition: impl AsyncFnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let (end, mut pause) = (Instant::now() + DEADLINE, FIRST_PAUSE);
     while !condition().await? {
         ensure!(Instant::now() < end, "{otherwise} after {DEADLINE:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(pause).await;
+        pause = pause.mul_f64(1.5).min(LONGEST_PAUSE);
     }
     Ok(())
 }
@@ -207,4 +225,23 @@ where
 #[expect(clippy::print_stdout, reason = "what the command is for")]
 fn say(text: &str) {
     println!("{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looks_become_rarer() {
+        let mut looks = Vec::new();
+        let six = until("nothing", async || {
+            looks.push(Instant::now());
+            Ok(looks.len() == 6)
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(six).unwrap();
+        let pauses: Vec<_> = looks.iter().zip(looks.iter().skip(1)).map(|(a, b)| *b - *a).collect();
+        // 20 ms, 30, 45, 68, 101
+        assert!(pauses.iter().sum::<Duration>() >= Duration::from_millis(250), "{pauses:?}");
+    }
 }

@@ -3,27 +3,23 @@
 use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
-use orrery_actors::{
-    config::duration,
-    store::{
-        Pool,
-        outbox::{self, Listed, Which},
-    },
-};
+use orrery_config::duration;
 use orrery_console::text;
-use tokio::runtime::Handle;
+use orrery_store::{
+    Pool,
+    outbox::{self, Listed, Which},
+};
 
 use crate::{
     config::Config,
+    queues::{self, EXIT_CODES},
     terminal::{Answer, Progress, ask, is_closed, out, tell},
 };
-
-/// Rows that one transaction publishes again.
-const BATCH: i64 = 1000;
 
 /// What to do.
 #[derive(Subcommand)]
 pub enum Events {
+    #[command(after_help = EXIT_CODES)]
     /// Shows events, oldest first: ids, types and what kept them, nothing of what they tell.
     List {
         #[command(flatten)]
@@ -35,6 +31,7 @@ pub enum Events {
         #[arg(long)]
         json: bool,
     },
+    #[command(after_help = EXIT_CODES)]
     /// Has events published again, with a fresh count; handlers skip those that they have done.
     Replay {
         #[command(flatten)]
@@ -58,9 +55,12 @@ pub struct Selection {
 #[derive(Args)]
 #[group(multiple = false)]
 struct Kind {
-    /// No queue was bound for them, and they have not expired.
+    /// A queue should have been bound for them and none was, and they have not expired.
     #[arg(long)]
     unrouted: bool,
+    /// Nobody was meant to get them, and they have not expired: for who binds a queue of their own.
+    #[arg(long)]
+    unwanted: bool,
     /// They could not be published: too large, too long a key, refused every time.
     #[arg(long)]
     failed: bool,
@@ -74,6 +74,7 @@ impl Selection {
         match &self.kind {
             Kind { sent_since: Some(since), .. } => Which::SentSince(*since),
             Kind { failed: true, .. } => Which::Failed,
+            Kind { unwanted: true, .. } => Which::Unwanted,
             Kind { .. } => Which::Unrouted,
         }
     }
@@ -81,18 +82,23 @@ impl Selection {
 
 /// Does it.
 pub async fn run(config: Config, events: Events) -> anyhow::Result<ExitCode> {
-    let pool = Pool::admin(&config.database, 1, Handle::current())?;
-    let ended = match events {
+    let pool = queues::pool(&config)?;
+    let outcome = match events {
         Events::List { selection, limit, json } => list(&pool, &selection, limit, json).await,
         Events::Replay { selection, yes } => {
-            replay(&pool, &selection, yes, config.broker.event_lifetime).await
+            replay(&pool, &selection, yes, config.shared.broker.event_lifetime).await
         }
     };
-    match ended {
+    match outcome {
         // A reader that has seen enough, such as head, is no fault.
         Err(error) if is_closed(&error) => Ok(ExitCode::SUCCESS),
-        ended => ended,
+        outcome => outcome,
     }
+}
+
+/// As with `orrery queues`: 3 says that nothing matched.
+fn ended(matched: usize) -> ExitCode {
+    if matched == 0 { ExitCode::from(3) } else { ExitCode::SUCCESS }
 }
 
 async fn list(pool: &Pool, selection: &Selection, limit: i64, json: bool) -> anyhow::Result<ExitCode> {
@@ -104,7 +110,7 @@ async fn list(pool: &Pool, selection: &Selection, limit: i64, json: bool) -> any
         for row in &rows {
             out(&serde_json::to_string(row)?)?;
         }
-        return Ok(ExitCode::SUCCESS);
+        return Ok(ended(rows.len()));
     }
     let all = outbox::count(&mut connection, selection.which(), ty, moment).await?;
     if !rows.is_empty() {
@@ -114,7 +120,7 @@ async fn list(pool: &Pool, selection: &Selection, limit: i64, json: bool) -> any
         out(&line(row))?;
     }
     out(&format!("{} of {all}", rows.len()))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(ended(rows.len()))
 }
 
 fn line(row: &Listed) -> String {
@@ -140,19 +146,18 @@ async fn replay(
                 tell("nothing was done");
                 return Ok(ExitCode::FAILURE);
             }
-            Answer::Nobody => return Ok(ExitCode::FAILURE),
+            Answer::Nobody => return Ok(ExitCode::from(2)),
         }
     }
-    let (mut replayed, mut progress) = (0, Progress::new("publishing", "event", total));
-    loop {
-        let batch = outbox::replay(&mut connection, which, ty, moment, BATCH, lifetime).await?;
-        replayed += u64::try_from(batch)?;
-        if batch == 0 {
-            break;
-        }
-        progress.at(replayed);
-    }
+    drop(connection);
+    let mut progress = Progress::new("publishing", "event", total);
+    let replayed = if total == 0 {
+        0
+    } else {
+        let operator = queues::operator(pool)?;
+        operator.replay(which, ty, moment, lifetime, u64::MAX, |replayed| progress.at(replayed)).await?
+    };
     drop(progress);
     out(&format!("{replayed} events are published again"))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(ended(usize::try_from(replayed)?))
 }

@@ -1,28 +1,25 @@
-//! `orrery quarantine`: the process of a quarantine lane. It reads one handler's lane, one message at a time, until that is empty; what kills
-//! it kills nothing else. Who starts it, and when, lives in `orrery_actors::bus::quarantine`.
+//! `orrery quarantine`: the process of a quarantine queue. It reads one handler's queue, one message at a time, until that is empty; what kills
+//! it kills nothing else. Who starts it, and when, lives in `orrery_bus::quarantine`.
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use anyhow::Context;
-use orrery_actors::{
-    bus::{
-        Bus, Handler,
-        consumer::Source,
-        quarantine::{ChildCommand, input_closed},
-        relay::Wake,
-    },
-    random::Random,
-    store::Pool,
-    supervise::Supervisor,
+use orrery_bus::{
+    Bus,
+    consumer::QueueKind,
+    quarantine::{ChildCommand, input_closed},
 };
-use orrery_schemas::services::Service;
+use orrery_config::shared::Shared;
+use orrery_store::Pool;
+use orrery_supervise::{Supervisor, random::Random};
+use orrery_web::health::Health;
 use tokio::{
     process::Command,
     signal::unix::{SignalKind, signal},
     sync::Notify,
 };
 
-use crate::{config::Config, parts, wiring};
+use crate::{config::Config, wiring};
 
 /// Connections to the database: one message is worked on at a time, beside its claim.
 const POOL_SIZE: usize = 2;
@@ -30,7 +27,7 @@ const POOL_SIZE: usize = 2;
 /// Its part of the grace, which is less than what listeners leave.
 const SHARE: f64 = 0.4;
 
-/// The command that runs this program as the process of a handler's quarantine lane, with the same configuration.
+/// The command that runs this program as the process of a handler's quarantine queue, with the same configuration.
 pub fn command(file: Option<PathBuf>) -> anyhow::Result<ChildCommand> {
     let program = std::env::current_exe().context("this program's own path")?;
     Ok(Arc::new(move |handler| {
@@ -43,24 +40,37 @@ pub fn command(file: Option<PathBuf>) -> anyhow::Result<ChildCommand> {
     }))
 }
 
-/// Reads the lane of `handler` until it is empty.
-pub fn serve(mut config: Config, handler: &str) -> anyhow::Result<ExitCode> {
+/// Reads the quarantine queue of `handler` until it is empty.
+pub fn serve(config: &Config, handler: &str) -> anyhow::Result<ExitCode> {
     let main = wiring::main_runtime()?;
     let random = Random::system()?;
-    config.database.pool_size = POOL_SIZE;
+    let mut shared = Shared::clone(&config.shared);
+    shared.database.pool_size = POOL_SIZE;
     // Whoever started this process has the listeners drained before, and waits for it.
-    config.internal.grace = config.internal.grace.mul_f64(SHARE);
-    let supervisor = Supervisor::new(main, random.clone(), wiring::limits(&config))?;
-    let service = Service::ALL
-        .into_iter()
-        .find(|service| wiring::handlers(&config, *service).iter().any(|spec| spec.name == handler))
-        .with_context(|| format!("there is no handler '{handler}'"))?;
+    shared.internal.grace = shared.internal.grace.mul_f64(SHARE);
+    let shared = Arc::new(shared);
+    let supervisor = Supervisor::new(main, random.clone(), wiring::limits(&shared))?;
+    let configured = config
+        .enabled()
+        .find(|configured| configured.service.handlers(&shared).iter().any(|spec| spec.name == handler))
+        .with_context(|| format!("no enabled service has a handler '{handler}'"))?;
     main.block_on(async {
         let bell = Arc::new(Notify::new());
-        let pool = Pool::new(&config.database, service, main.handle().clone())?;
-        let footing = parts::footing(&Bus::new(config.broker.clone()), pool, &random);
-        let logic = logic(&config, service, footing.clone(), &supervisor)?;
-        footing.consume(&supervisor, logic, Source::Quarantine(Arc::clone(&bell)));
+        let pool = Pool::new(&shared.database, configured.definition.service, main.handle().clone())?;
+        let dependencies = wiring::dependencies(&Bus::new(shared.broker.clone()), pool, &random);
+        // Its outbox is relayed by the process that serves it.
+        let context = orrery_service::Context {
+            shared,
+            main,
+            supervisor: supervisor.clone(),
+            dependencies: Some(dependencies.clone()),
+            stopping: supervisor.shutdown_signal(),
+            health: Health::new(Vec::new(), supervisor.clone()),
+            peers: Vec::new(),
+            installation: orrery_service::Installation::unshown(),
+        };
+        let logic = configured.service.handler(handler, &context)?;
+        dependencies.consume(&supervisor, logic, QueueKind::Quarantine(Arc::clone(&bell)));
         let mut terminate = signal(SignalKind::terminate())?;
         tokio::select! {
             () = bell.notified() => {}
@@ -70,23 +80,5 @@ pub fn serve(mut config: Config, handler: &str) -> anyhow::Result<ExitCode> {
         }
         supervisor.shutdown().await;
         Ok(ExitCode::SUCCESS)
-    })
-}
-
-/// What a service does with the messages of its one handler. Its outbox is relayed by the process that serves it.
-fn logic(
-    config: &Config,
-    service: Service,
-    footing: orrery_actors::bus::Footing,
-    supervisor: &Supervisor,
-) -> anyhow::Result<Arc<dyn Handler>> {
-    let wake = Wake::default();
-    Ok(match service {
-        Service::Gateway => anyhow::bail!("the gateway has no handler"),
-        Service::Autha => {
-            orrery_autha::pictures_handler(&config.autha, config.broker.event_lifetime, &footing, wake)
-        }
-        Service::Spinoza => orrery_spinoza::handler(&parts::spinoza(config, footing)?, supervisor, wake),
-        Service::Maily => orrery_maily::handler(&parts::maily(config, footing)?)?,
     })
 }

@@ -18,10 +18,11 @@ use crate::config::Config;
 /// Serves until SIGTERM or Ctrl-C.
 pub async fn serve(config: Config, listen: SocketAddr, root: PathBuf) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(&root).with_context(|| format!("{} cannot be made", root.display()))?;
-    let secret = config.storage.secret().map_err(anyhow::Error::msg)?;
+    let secret = config.shared.storage.secret().map_err(anyhow::Error::msg)?;
     let files = FileSystem::new(&root).map_err(|error| anyhow::anyhow!("{}: {error:?}", root.display()))?;
     let mut builder = S3ServiceBuilder::new(files);
-    builder.set_auth(SimpleAuth::from_single(config.storage.access_key.as_str(), secret.expose_secret()));
+    builder
+        .set_auth(SimpleAuth::from_single(config.shared.storage.access_key.as_str(), secret.expose_secret()));
     let service = builder.build();
 
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;

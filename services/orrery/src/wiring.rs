@@ -1,19 +1,15 @@
-//! What several commands put together: the main runtime, the handlers of the enabled services, health.
+//! What several commands put together: the main runtime, what a service is given, health.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use anyhow::Context;
-use orrery_actors::{
-    bus::{Bus, HandlerSpec, bridge::BridgeSpec},
-    objects::Objects,
-    store::Pool,
-    supervise::Limits,
-    web::health::Dependency,
-};
-use orrery_schemas::services::Service;
+use anyhow::Context as _;
+use orrery_bus::{Bus, Dependencies};
+use orrery_config::shared::Shared;
+use orrery_objects::Objects;
+use orrery_store::Pool;
+use orrery_supervise::{Limits, clock::Clock, random::Random};
+use orrery_web::health::Dependency;
 use tokio::runtime::{Builder, Runtime};
-
-use crate::config::Config;
 
 /// The runtime that owns every client. Leaked: it lives as long as the process, and its handles need no owner.
 pub fn main_runtime() -> anyhow::Result<&'static Runtime> {
@@ -28,8 +24,8 @@ pub fn main_runtime() -> anyhow::Result<&'static Runtime> {
 }
 
 /// How long actors may take.
-pub fn limits(config: &Config) -> Limits {
-    let internal = &config.internal;
+pub fn limits(shared: &Shared) -> Limits {
+    let internal = &shared.internal;
     Limits { grace: internal.grace, stall: internal.stall_limit, blocked: internal.blocked_limit }
 }
 
@@ -38,59 +34,51 @@ pub fn block_on<T>(command: impl Future<Output = anyhow::Result<T>>) -> anyhow::
     main_runtime()?.block_on(command)
 }
 
-/// The handlers of a service.
-pub fn handlers(config: &Config, service: Service) -> Vec<HandlerSpec> {
-    match service {
-        Service::Gateway => Vec::new(),
-        Service::Autha => vec![orrery_autha::pictures_spec(config.autha.retry_delay)],
-        Service::Spinoza => vec![orrery_spinoza::spec(&config.spinoza)],
-        Service::Maily => vec![orrery_maily::spec(&config.maily)],
-    }
-}
-
-/// The bridges that are turned on, here or in another process: their queues are made before anything reads them.
-pub fn bridges(config: &Config) -> Vec<BridgeSpec> {
-    let legacy = config.maily.legacy_queue.then(orrery_maily::legacy::bridge);
-    let notifications = config.storage.notifying_bucket().map(|_| orrery_spinoza::notifications::bridge());
-    legacy.into_iter().chain(notifications).collect()
+/// What a service with that pool stands on.
+pub fn dependencies(bus: &Bus, pool: Pool, random: &Random) -> Dependencies {
+    Dependencies { bus: bus.clone(), pool, clock: Clock::System, random: random.clone() }
 }
 
 /// PostgreSQL, without which nothing works.
 pub fn postgresql(pool: Pool) -> Dependency {
-    Dependency::new("postgresql", true, move || {
+    Dependency::explained("postgresql", true, move || {
         let pool = pool.clone();
-        async move { pool.is_up(Duration::from_millis(900)).await }
+        async move { pool.state(Duration::from_millis(900)).await }
     })
 }
 
-/// RabbitMQ; who only consumes can do nothing without it, who writes works into the outbox.
-pub fn rabbitmq(bus: Bus, required: bool) -> Dependency {
-    Dependency::new("rabbitmq", required, move || {
-        let up = bus.is_connected();
-        async move { up }
-    })
+/// RabbitMQ; who only consumes can do nothing without it, who writes works into the outbox. That it takes no messages, being short of memory or
+/// disk, is told and makes nobody unready: what is to be published waits. A process without one of its queues is not ready.
+pub fn rabbitmq(bus: &Bus, required: bool) -> [Dependency; 3] {
+    let (connected, blocked, queues) = (bus.clone(), bus.clone(), bus.clone());
+    [
+        Dependency::new("rabbitmq", required, move || {
+            let up = connected.is_connected();
+            async move { up }
+        }),
+        Dependency::explained("publishing", false, move || {
+            let blocked = blocked.blocked();
+            async move { blocked.map_or(Ok(()), |reason| Err(format!("the broker takes no messages: {reason}"))) }
+        }),
+        Dependency::explained("queues", true, move || {
+            let (faults, is_connected) = (queues.standing().faults(), queues.is_connected());
+            async move {
+                match faults {
+                    Some(faults) if !faults.is_empty() => Err(faults.join("; ")),
+                    // They cannot be looked at while the broker is away, which its own line tells.
+                    None if is_connected => Err("the queues are being looked at".to_owned()),
+                    _ => Ok(()),
+                }
+            }
+        }),
+    ]
 }
 
 /// The object store; without it only pictures wait.
-pub fn storage(objects: Objects) -> Dependency {
-    Dependency::new("storage", false, move || {
+pub fn storage(shared: &Arc<Shared>) -> anyhow::Result<Dependency> {
+    let objects = Objects::new(&shared.storage)?;
+    Ok(Dependency::explained("storage", false, move || {
         let objects = objects.clone();
-        async move { objects.probe().await.is_ok() }
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use orrery_actors::config::partner::is_reserved;
-
-    use super::*;
-
-    #[test]
-    fn a_handler_hears_our_own_events_or_foreign_ones_and_never_both() {
-        let config = Config::default();
-        for spec in Service::ALL.iter().flat_map(|service| handlers(&config, *service)) {
-            let ours = spec.bindings.iter().filter(|ty| is_reserved(ty)).count();
-            assert!(ours == 0 || ours == spec.bindings.len(), "{} hears both", spec.name);
-        }
-    }
+        async move { objects.probe().await.map_err(|error| error.to_string()) }
+    }))
 }

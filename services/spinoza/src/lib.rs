@@ -1,11 +1,21 @@
-//! Spinoza, the image optimiser: from an uploaded picture to its square variants. Whose they are is autha's business.
+//! Spinoza, the image optimiser: from an uploaded picture to its variants. Whose they are is autha's business.
 
+mod accounts;
 pub mod config;
+mod definition;
 mod keys;
-pub mod notifications;
+mod notifications;
 mod optimizer;
 mod records;
 mod service;
 
-pub use optimizer::spec;
-pub use service::{Parts, handler, start};
+pub use definition::SERVICE;
+
+/// What a worker process does: it makes variants until its input ends, confined, in `memory_bytes` beside what it has already.
+///
+/// # Errors
+/// Input or output breaks off.
+pub fn picture_worker(memory_bytes: u64) -> std::io::Result<()> {
+    let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+    orrery_picture_worker::serve(memory_bytes, input, output, orrery_picture::optimise)
+}

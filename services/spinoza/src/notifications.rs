@@ -2,18 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use orrery_actors::{
-    bus::{
-        Footing,
-        bridge::{BridgeSpec, Source},
-        topology::EVENTS,
-    },
-    supervise::Supervisor,
+use orrery_bus::{
+    Dependencies,
+    bridge::{BridgeSpec, ForeignQueue},
 };
 use orrery_schemas::events::{EventData, ImageUploaded};
+use orrery_schemas::topology::EVENTS;
+use orrery_supervise::Supervisor;
 
 use crate::{optimizer, records};
 
+/// The queue of the store's own notifications.
+pub const QUEUE: &str = "spinoza.notifications";
 /// The key that stores publish with, to the exchange of third parties.
 const ROUTING_KEY: &str = "s3.notifications";
 
@@ -21,8 +21,8 @@ const ROUTING_KEY: &str = "s3.notifications";
 pub fn bridge() -> BridgeSpec {
     BridgeSpec {
         name: "spinoza.notifications",
-        queue: "spinoza.notifications",
-        source: Source::Ingress(ROUTING_KEY),
+        queue: QUEUE,
+        queue_kind: ForeignQueue::Ingress(ROUTING_KEY),
         exchange: EVENTS,
         routing_key: ImageUploaded::TYPE,
         handler: optimizer::NAME,
@@ -30,6 +30,10 @@ pub fn bridge() -> BridgeSpec {
 }
 
 /// Starts the bridge for `bucket` under `supervisor`.
-pub fn start(bucket: String, lifetime: Duration, footing: &Footing, supervisor: &Supervisor) {
-    footing.bridge(supervisor, bridge(), Arc::new(move |_, body| records::turn(&bucket, lifetime, body)));
+pub fn start(bucket: String, lifetime: Duration, dependencies: &Dependencies, supervisor: &Supervisor) {
+    dependencies.bridge(
+        supervisor,
+        bridge(),
+        Arc::new(move |_, body| records::translate(&bucket, lifetime, body)),
+    );
 }

@@ -1,31 +1,32 @@
-//! The handler of uploaded pictures: fetch, optimise on the bounded pool, store, and tell in one transaction. Pixels are `orrery-picture`'s work.
+//! The handler of uploaded pictures: fetch, have the variants made by a worker process, store, and tell in one transaction. Pixels are
+//! `orrery-picture`'s work, the processes `orrery-picture-worker`'s.
 
-use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use diesel_async::AsyncConnection;
-use orrery_actors::{
-    bus::{Delivery, Failure, Handler, HandlerSpec, Once, Outcome, relay::Wake},
-    objects::{ObjectError, Objects},
-    seal::sha256,
-    store::{
-        Pool, StoreError,
-        outbox::{About, Outbox},
-    },
-    supervise::Threads,
+use orrery_bus::{Delivery, Failure, Handler, HandlerSpec, Once, Outcome, relay::Wake};
+use orrery_objects::{ObjectError, Objects};
+use orrery_observability::{
+    metrics,
+    trace::{Kind, Span},
 };
-use orrery_picture::{self as picture, Limits, Rejection};
+use orrery_picture as picture;
+use orrery_picture_worker::{Made, Pool as Workers, PoolError};
 use orrery_schemas::events::{EventData, ImageOptimized, ImageRejected, ImageUploaded, Variant};
-use tokio::sync::Semaphore;
-use tracing::info;
+use orrery_seal::sha256;
+use orrery_store::{
+    Pool, StoreError,
+    outbox::{About, Outbox},
+};
+use orrery_supervise::Mailbox;
+use tracing::{error, info};
 use uuid::Uuid;
 
 use crate::{config::Config, keys};
 
 /// The handler's name, which is its queue's.
 pub const NAME: &str = "spinoza.images";
-/// Sides of the variants, in pixels, largest first.
-const SIDES: [u32; 3] = [512, 256, 64];
 /// The largest original that is fetched.
 const MAX_BYTES: u64 = 10 * 1024 * 1024;
 
@@ -33,7 +34,10 @@ const MAX_BYTES: u64 = 10 * 1024 * 1024;
 pub fn spec(config: &Config) -> HandlerSpec {
     HandlerSpec {
         name: NAME,
-        prefetch: config.concurrency,
+        mailbox: Mailbox {
+            capacity: usize::from(config.capacity),
+            concurrency: usize::from(config.concurrency),
+        },
         retry_delay: config.retry_delay,
         time_limit: config.time_limit,
         bindings: vec![ImageUploaded::TYPE],
@@ -48,22 +52,23 @@ pub struct Optimizer {
     objects: Objects,
     outbox: Outbox,
     wake: Wake,
-    /// Where the threads that decode are shown and watched.
-    threads: Threads,
-    /// How many decodings may hold a thread: those at work, and as many again that ran out of time.
-    permits: Arc<Semaphore>,
-}
-
-enum Found {
-    Variants(Vec<picture::Variant>),
-    Rejected { code: String, reason: String },
+    workers: Workers,
 }
 
 /// A try that brought no result.
 enum Obstacle {
     Objects(ObjectError),
     Store(StoreError),
+    /// The bucket itself cannot be seen.
+    Bucket(ObjectError),
+    Worker(PoolError),
     Failed(Failure),
+}
+
+impl From<PoolError> for Obstacle {
+    fn from(error: PoolError) -> Self {
+        Self::Worker(error)
+    }
 }
 
 impl From<ObjectError> for Obstacle {
@@ -92,13 +97,29 @@ impl Handler for Optimizer {
         let Some(folder) = keys::folder(&uploaded.key, uploaded.upload) else {
             return Outcome::Reject(Failure::new("the key is not in the folder of its upload"));
         };
-        match self.optimise(delivery, &uploaded, folder).await {
-            Ok(()) => {
+        let name = keys::preset(&uploaded.key);
+        let Some(preset) = self.config.presets.get(name) else {
+            return Outcome::Reject(Failure::new(format!("there is no preset 'spinoza.presets.{name}'")));
+        };
+        let begun = Instant::now();
+        let done = self.optimise(delivery, &uploaded, folder, preset).await;
+        metrics::image(done.as_ref().map_or("failed", |outcome| *outcome), begun.elapsed());
+        match done {
+            Ok(_) => {
                 self.wake.wake();
                 Outcome::Done
             }
-            Err(Obstacle::Objects(error @ ObjectError::Unavailable(_))) => Outcome::Wait(Failure::of(&error)),
-            Err(Obstacle::Objects(error)) => Outcome::Retry(Failure::of(&error)),
+            Err(Obstacle::Objects(error)) => objects_outcome(&error),
+            Err(Obstacle::Bucket(error)) => {
+                error!(%error, "the bucket cannot be seen: check storage.bucket and its credentials");
+                Outcome::Wait(Failure::of(&error))
+            }
+            // This machine's fault, such as a missing program or no memory for a process: no picture's.
+            Err(Obstacle::Worker(error @ PoolError::Start(_))) => {
+                error!(%error, "no picture can be worked on");
+                Outcome::Wait(Failure::of(&error))
+            }
+            Err(Obstacle::Worker(error)) => Outcome::Retry(Failure::of(&error)),
             Err(Obstacle::Store(error)) if error.is_outage() => Outcome::Wait(Failure::of(&error)),
             Err(Obstacle::Store(error)) => Outcome::Retry(Failure::of(&error)),
             Err(Obstacle::Failed(failure)) => Outcome::Retry(failure),
@@ -118,10 +139,9 @@ impl Optimizer {
         objects: Objects,
         outbox: Outbox,
         wake: Wake,
-        threads: Threads,
+        workers: Workers,
     ) -> Self {
-        let permits = Arc::new(Semaphore::new(usize::from(config.concurrency) * 2));
-        Self { config, pool, objects, outbox, wake, threads, permits }
+        Self { config, pool, objects, outbox, wake, workers }
     }
 
     async fn optimise(
@@ -129,58 +149,72 @@ impl Optimizer {
         delivery: &Delivery,
         uploaded: &ImageUploaded,
         folder: &str,
-    ) -> Result<(), Obstacle> {
-        let found = match self.objects.get(&uploaded.key, MAX_BYTES).await {
-            // Gone at the second look as well: whoever waits for it is told.
-            Err(ObjectError::NotFound) if delivery.attempt() > 0 => Found::Rejected {
-                code: "missing".to_owned(),
-                reason: "The uploaded file is not there any more. Upload it again.".to_owned(),
-            },
-            original => self.decode(original?, uploaded).await?,
-        };
-        match found {
-            Found::Rejected { code, reason } => {
-                info!(upload = %uploaded.upload, code, "rejected");
-                self.tell(delivery, &ImageRejected { upload: uploaded.upload, code, reason }).await
+        preset: &picture::Preset,
+    ) -> Result<&'static str, Obstacle> {
+        let made = match self.objects.get(&uploaded.key, MAX_BYTES).await {
+            // Gone at the second look as well, while the bucket is there: whoever waits for it is told.
+            Err(ObjectError::NotFound) if delivery.attempt() > 0 => {
+                self.objects.probe().await.map_err(Obstacle::Bucket)?;
+                Made::Rejected {
+                    code: "missing".to_owned(),
+                    reason: "The uploaded file is not there any more. Upload it again.".to_owned(),
+                }
             }
-            Found::Variants(list) => {
-                let variants = self.store(folder, list).await?;
-                self.tell(delivery, &ImageOptimized { upload: uploaded.upload, variants }).await
+            original => self.make(original?, uploaded, preset).await?,
+        };
+        match made {
+            Made::Rejected { code, reason } => {
+                info!(upload = %uploaded.upload, code, "rejected");
+                self.tell(delivery, &ImageRejected { upload: uploaded.upload, code, reason }).await?;
+                Ok("rejected")
+            }
+            Made::Variants { variants, thumbhash } => {
+                let variants = self.store(folder, variants).await?;
+                let thumbhash = Some(hex::encode(thumbhash));
+                self.tell(delivery, &ImageOptimized { upload: uploaded.upload, variants, thumbhash }).await?;
+                Ok("optimized")
             }
         }
     }
 
-    async fn decode(&self, original: bytes::Bytes, uploaded: &ImageUploaded) -> Result<Found, Obstacle> {
-        let closed = |_| Obstacle::Failed(Failure::new("the decoding pool is closed"));
-        let held = self.threads.take();
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(closed)?;
-        let (threads, expected) = (self.threads.clone(), uploaded.digest.clone());
-        let decoded = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            let found = threads.run(|| decode(&original, expected.as_deref()));
-            held.done();
-            found
-        });
-        match decoded.await {
-            Ok(Some(found)) => found.map_err(Obstacle::Failed),
-            Ok(None) | Err(_) => Err(Obstacle::Failed(Failure::new("the decoder panicked"))),
+    async fn make(
+        &self,
+        original: bytes::Bytes,
+        uploaded: &ImageUploaded,
+        preset: &picture::Preset,
+    ) -> Result<Made, Obstacle> {
+        metrics::image_bytes("original", u64::try_from(original.len()).unwrap_or(u64::MAX));
+        // A store's own notification knows no digest.
+        if uploaded.digest.as_ref().is_some_and(|digest| hex::encode(sha256(&original)) != *digest) {
+            let why = "the object is not what was uploaded: its digest differs";
+            return Err(Obstacle::Failed(Failure::new(why)));
         }
+        let span = Span::new(Kind::Internal, || "optimize picture".to_owned());
+        Ok(span.run(self.workers.make(original, preset)).await?)
     }
 
     /// Writes the variants under names made of their content: a second time writes the same.
     async fn store(&self, folder: &str, list: Vec<picture::Variant>) -> Result<Vec<Variant>, Obstacle> {
         let writes = list.into_iter().map(|variant| async move {
-            let key = keys::variant(folder, variant.side, &variant.bytes);
+            let (format, extension) = (variant.format.media_type(), variant.format.extension());
+            let key = keys::variant(folder, variant.width, extension, &variant.bytes);
             let bytes = u64::try_from(variant.bytes.len()).unwrap_or(u64::MAX);
-            self.objects.put(&key, "image/webp", bytes, variant.bytes.into()).await?;
-            Ok(Variant { key, format: "image/webp".to_owned(), width: variant.side, bytes })
+            self.objects.put(&key, format, bytes, variant.bytes.into()).await?;
+            metrics::image_bytes("variants", bytes);
+            Ok(Variant {
+                key,
+                format: format.to_owned(),
+                width: variant.width,
+                height: variant.height,
+                bytes,
+            })
         });
         futures_util::future::try_join_all(writes).await
     }
 
     /// The result and the mark that this message is done with: both or neither.
     async fn tell<T: EventData + Sync>(&self, delivery: &Delivery, data: &T) -> Result<(), Obstacle> {
-        let about = About { subject: subject(delivery), version: version(delivery), trace: delivery.trace() };
+        let about = About { subject: subject(delivery), version: version(delivery), trace: delivery.place() };
         let mut connection = self.pool.get().await?;
         connection
             .transaction::<_, StoreError, _>(async |connection| {
@@ -196,15 +230,18 @@ fn subject(delivery: &Delivery) -> Option<Uuid> {
     cloudevents::AttributesReader::subject(delivery.event()).and_then(|subject| subject.parse().ok())
 }
 
-/// `expected` is the digest of what was uploaded; a store's own notification knows none.
-fn decode(original: &[u8], expected: Option<&str>) -> Result<Found, Failure> {
-    if expected.is_some_and(|digest| hex::encode(sha256(original)) != digest) {
-        return Err(Failure::new("the object is not what was uploaded: its digest differs"));
-    }
-    match picture::optimise(original, &SIDES, &Limits::default()) {
-        Ok(variants) => Ok(Found::Variants(variants)),
-        Err(error @ Rejection::Failed { .. }) => Err(Failure::of(&error)),
-        Err(error) => Ok(Found::Rejected { code: error.code().to_owned(), reason: error.to_string() }),
+/// A store that is away, or that refuses *us* (a wrong bucket, key or clock), is waited for; only an object that is missing, or larger than
+/// any upload, is the message's own fault.
+pub fn objects_outcome(error: &ObjectError) -> Outcome {
+    match error {
+        ObjectError::NotFound | ObjectError::TooLarge(_) | ObjectError::Partly(_) => {
+            Outcome::Retry(Failure::of(error))
+        }
+        ObjectError::Unavailable(_) => Outcome::Wait(Failure::of(error)),
+        ObjectError::Misconfigured(_) | ObjectError::Refused(_) | ObjectError::Config(_) => {
+            error!(%error, "no picture can be read, written or removed");
+            Outcome::Wait(Failure::of(error))
+        }
     }
 }
 

@@ -5,14 +5,12 @@ use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use cloudevents::{Event, EventBuilder, EventBuilderV10};
-use orrery_actors::{
-    bus::{Failure, bridge::Turned},
-    seal::sha256,
-};
+use orrery_bus::{Failure, bridge::Translated};
 use orrery_schemas::{
     events::{EventData, ImageUploaded},
     trace::TraceParent,
 };
+use orrery_seal::sha256;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use serde_json::Value;
@@ -72,12 +70,12 @@ struct Original {
 }
 
 /// Turns a notification about `bucket` into one event for each original that came to be; what else it tells of is skipped.
-pub fn turn(bucket: &str, lifetime: Duration, body: &[u8]) -> Turned {
+pub fn translate(bucket: &str, lifetime: Duration, body: &[u8]) -> Translated {
     let records = match records(body) {
         Ok(records) => records,
-        Err(failure) => return Turned { failure: Some(failure), ..Turned::default() },
+        Err(failure) => return Translated { failure: Some(failure), ..Translated::default() },
     };
-    let mut turned = Turned::default();
+    let mut turned = Translated::default();
     let mut originals = Vec::new();
     for record in records {
         match original(bucket, record) {

@@ -3,27 +3,67 @@
 use chrono::SecondsFormat;
 use serde_json::{Value, json};
 
-use super::lookup::{Account, Icon};
+use super::{
+    links::Links,
+    lookup::{Account, Icon, ShownKey},
+};
 
-/// The document of `account`. `id` is the name, as upstream gives it, or the profile's address where ActivityStreams is asked for.
-pub fn person(base: &str, account: &Account, icons: &[Icon], activity: bool) -> Value {
-    let url = format!("{base}/users/{}", account.vanity);
+/// What a profile shows.
+pub struct Profile {
+    /// The account.
+    pub account: Account,
+    /// Its pictures, largest first.
+    pub icons: Vec<Icon>,
+    /// Its public keys.
+    pub keys: Vec<ShownKey>,
+}
+
+/// Which of both forms is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// Upstream's: `id` is the name.
+    Plain,
+    /// ActivityStreams': `id` is the profile's address.
+    Activity,
+}
+
+/// The document of a profile.
+pub fn person(links: &Links, profile: &Profile, form: Form) -> Value {
+    let Profile { account, icons, keys } = profile;
+    let url = links.profile(&account.vanity);
     let icons: Vec<_> = icons
         .iter()
         .map(|icon| {
             json!({
                 "type": "Image",
                 "mediaType": icon.media_type,
-                "url": format!("{base}/{}", icon.object_key),
+                "url": links.picture(icon.public, icon.width),
                 "width": icon.width,
                 "height": icon.width,
+            })
+        })
+        .collect();
+    let keys: Vec<_> = keys
+        .iter()
+        .map(|key| {
+            let created = key.created_at.to_rfc3339_opts(SecondsFormat::Secs, true);
+            json!({
+                "id": match form {
+                    Form::Plain => json!(key.id),
+                    Form::Activity => json!(format!("{url}#key-{}", key.id)),
+                },
+                "owner": match form { Form::Plain => &account.vanity, Form::Activity => &url },
+                "publicKeyPem": key.pem,
+                "public_key_pem": key.pem,
+                "createdAt": created,
+                "created_at": created,
             })
         })
         .collect();
     json!({
         "@context": ["https://www.w3.org/ns/activitystreams", "https://w3id.org/security/v1"],
         "type": "Person",
-        "id": if activity { &url } else { &account.vanity },
+        "id": match form { Form::Plain => &account.vanity, Form::Activity => &url },
         "preferredUsername": account.username,
         "name": account.username,
         "url": url,
@@ -31,6 +71,6 @@ pub fn person(base: &str, account: &Account, icons: &[Icon], activity: bool) -> 
         "icon": icons,
         "flags": account.flags,
         "published": account.created_at.to_rfc3339_opts(SecondsFormat::Secs, true),
-        "publicKeys": [],
+        "publicKeys": keys,
     })
 }

@@ -7,94 +7,105 @@ use actix_web::{
 };
 use aws_lc_rs::digest::{Context, SHA256};
 use futures_util::StreamExt;
-use orrery_actors::web::problem::Problem;
+use orrery_observability::trace::in_current;
 use orrery_schemas::{
     ids::{AccountId, UploadId},
     problems::Code,
 };
+use orrery_web::problem::Problem;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{ACTOR_LIMIT, Desk, bearer, fault, trace};
+use super::{AppState, bearer, fault, trace};
 use crate::{
-    account::actor::{RemoveAvatar, ReplaceAvatar},
+    account::lookup::Account,
     picture::{
-        MAX_BYTES, NewUpload, PREFIX,
-        header::{Format, check},
+        MAX_BYTES, NewUpload, PREFIX, RemoveAvatar, ReplaceAvatar,
+        header::{Check, Format},
         status,
     },
+    session::principal::scope,
 };
 
 /// Chunks that may wait for the bucket; each is at most what one read of the socket gives.
 const CHUNKS: usize = 2;
 
+/// So much of a body is held until its header was seen; metadata may be longer, and is then looked through while the body streams.
+const HELD_BYTES: usize = 64 * 1024;
+
 /// A body whose first bytes were seen to begin a picture.
 struct Checked {
     start: Bytes,
     payload: Payload,
+    /// Where the header has not ended yet.
+    check: Option<Check>,
 }
 
 /// Takes a picture.
-pub async fn put(request: HttpRequest, desk: Data<Desk>, payload: Payload) -> Result<HttpResponse, Problem> {
-    let account = bearer::account(&request, &desk).await?;
+pub async fn put(
+    request: HttpRequest,
+    app: Data<AppState>,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let account = bearer::principal(&request, &app, scope::WRITE_ACCOUNT).await?.account;
     let format = declared_format(&request)?;
     let size_bytes = declared_size(&request)?;
-    let _place = desk
-        .uploads
-        .try_acquire()
-        .map_err(|_| fault::unavailable("too many pictures are being uploaded right now"))?;
-    let checked = check_start(&desk, format, payload).await?;
+    let upload = app.uploads.admit().await;
+    let upload = upload.map_err(|_| fault::unavailable("too many pictures are being uploaded right now"))?;
+    let taken = upload.run(take(&request, &app, account, format, size_bytes, payload)).await;
+    let answer = taken.map_err(|error| fault::send(&error))??;
+    upload.done();
+    Ok(answer)
+}
 
-    let upload = UploadId(desk.random.uuid_v7(&desk.clock));
+/// Takes a picture that was admitted. It stays in the task of its request, whose body cannot leave it.
+async fn take(
+    request: &HttpRequest,
+    app: &AppState,
+    account: Account,
+    format: Format,
+    size_bytes: u64,
+    payload: Payload,
+) -> Result<HttpResponse, Problem> {
+    let checked = check_start(app, format, payload).await?;
+
+    let upload = UploadId(app.random.uuid_v7(&app.clock));
     let object_key = format!("{PREFIX}{}/{upload}/original.{}", account.id, format.extension());
-    let digest = store(&desk, &object_key, format, size_bytes, checked).await?;
-    let replace = ReplaceAvatar(NewUpload {
+    let digest = store(app, &object_key, format, size_bytes, checked).await?;
+    let new = NewUpload {
         upload,
         account: AccountId(account.id),
         object_key,
         media_type: format.media_type(),
         size_bytes,
         digest,
-        trace: trace::of(&request, &desk),
-        now: desk.clock.now(),
-    });
-    desk.accounts
-        .send(replace, ACTOR_LIMIT)
-        .await
-        .map_err(|error| fault::send(&error))?
-        .map_err(|error| fault::store(&error))?;
+    };
+    let replace = ReplaceAvatar { upload: new, is_told: app.tells_of_uploads };
+    app.perform(replace, trace::of(request, app), fault::change).await?;
     Ok(HttpResponse::Accepted()
-        .insert_header((header::LOCATION, format!("/users/@me/avatar/uploads/{upload}")))
+        .insert_header((header::LOCATION, app.links.of(&format!("/users/@me/avatar/uploads/{upload}"))))
         .insert_header((header::CACHE_CONTROL, "no-store"))
         .json(json!({ "id": upload, "status": "pending" })))
 }
 
 /// Takes the picture away.
-pub async fn delete(request: HttpRequest, desk: Data<Desk>) -> Result<HttpResponse, Problem> {
-    let account = bearer::account(&request, &desk).await?;
-    let remove = RemoveAvatar {
-        account: AccountId(account.id),
-        trace: trace::of(&request, &desk),
-        now: desk.clock.now(),
-    };
-    desk.accounts
-        .send(remove, ACTOR_LIMIT)
-        .await
-        .map_err(|error| fault::send(&error))?
-        .map_err(|error| fault::store(&error))?;
+pub async fn delete(request: HttpRequest, app: Data<AppState>) -> Result<HttpResponse, Problem> {
+    let account = bearer::principal(&request, &app, scope::WRITE_ACCOUNT).await?.account;
+    let remove = RemoveAvatar { account: AccountId(account.id) };
+    app.perform(remove, trace::of(&request, &app), fault::change).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// Tells how an upload fares.
 pub async fn status(
     request: HttpRequest,
-    desk: Data<Desk>,
+    app: Data<AppState>,
     upload: Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    let account = bearer::account(&request, &desk).await?;
+    let account = bearer::principal(&request, &app, scope::READ_ACCOUNT).await?.account;
     let absent = || Problem::new(Code::NotFound, "you have no such upload");
     let upload: UploadId = upload.parse().map_err(|_| absent())?;
-    let status = desk
+    let status = app
         .pool
         .run(move |mut connection| async move {
             status::status(&mut connection, AccountId(account.id), upload).await
@@ -134,55 +145,83 @@ fn declared_size(request: &HttpRequest) -> Result<u64, Problem> {
     Ok(size)
 }
 
-async fn next(desk: &Desk, payload: &mut Payload) -> Result<Option<Bytes>, Problem> {
-    match tokio::time::timeout(desk.config.body_timeout, payload.next()).await {
+async fn next(app: &AppState, payload: &mut Payload) -> Result<Option<Bytes>, Problem> {
+    match tokio::time::timeout(app.config.body_timeout, payload.next()).await {
         Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
         Ok(Some(Err(_))) => Err(Problem::new(Code::Malformed, "the body broke off; send the picture again")),
         Ok(None) => Ok(None),
         Err(_) => {
-            let detail = format!(
-                "no part of the body came for {:?}; send the picture again",
-                desk.config.body_timeout
-            );
+            let detail =
+                format!("no part of the body came for {:?}; send the picture again", app.config.body_timeout);
             Err(Problem::new(Code::Timeout, detail))
         }
     }
 }
 
-async fn check_start(desk: &Desk, format: Format, mut payload: Payload) -> Result<Checked, Problem> {
+async fn check_start(app: &AppState, format: Format, mut payload: Payload) -> Result<Checked, Problem> {
     let mut start = BytesMut::new();
+    let mut check = Check::new(format);
     loop {
-        let Some(chunk) = next(desk, &mut payload).await? else {
-            check(format, &start, true)?;
-            return Ok(Checked { start: start.freeze(), payload });
+        let Some(chunk) = next(app, &mut payload).await? else {
+            check.finish()?;
+            return Ok(Checked { start: start.freeze(), payload, check: None });
         };
         start.extend_from_slice(&chunk);
-        if check(format, &start, false)? {
-            return Ok(Checked { start: start.freeze(), payload });
+        if check.push(&chunk)? {
+            return Ok(Checked { start: start.freeze(), payload, check: None });
+        }
+        if start.len() >= HELD_BYTES {
+            return Ok(Checked { start: start.freeze(), payload, check: Some(check) });
         }
     }
 }
 
+/// The next chunk, looked at where the header has not ended yet.
+async fn next_checked(
+    app: &AppState,
+    payload: &mut Payload,
+    check: &mut Option<Check>,
+) -> Result<Option<Bytes>, Problem> {
+    let chunk = next(app, payload).await?;
+    if let Some(mut pending) = check.take() {
+        match &chunk {
+            Some(chunk) if !pending.push(chunk)? => *check = Some(pending),
+            Some(_) => {}
+            None => pending.finish()?,
+        }
+    }
+    Ok(chunk)
+}
+
 /// Streams the body to the bucket; returns its SHA-256. The write goes on, or fails, on the main runtime, whatever becomes of the caller.
 async fn store(
-    desk: &Desk,
+    app: &AppState,
     key: &str,
     format: Format,
     size_bytes: u64,
     checked: Checked,
 ) -> Result<String, Problem> {
-    let Checked { start, mut payload } = checked;
+    let Checked { start, mut payload, mut check } = checked;
     let (chunks, received) = mpsc::channel::<Result<Bytes, std::io::Error>>(CHUNKS);
-    let (objects, key) = (desk.objects.clone(), key.to_owned());
-    let written = desk
-        .main
-        .spawn(async move { objects.put_stream(&key, format.media_type(), size_bytes, received).await });
+    let (objects, key) = (app.objects.clone(), key.to_owned());
+    let written = app.main.spawn(in_current(async move {
+        objects.put_stream(&key, format.media_type(), size_bytes, received).await
+    }));
     let mut digest = Context::new(&SHA256);
     let mut chunk = Some(start);
     let mut fault = None;
     while let Some(bytes) = chunk {
+        // The next one is looked at before this one is sent: a body that is refused at its end must not be whole in the bucket.
+        chunk = match next_checked(app, &mut payload, &mut check).await {
+            Ok(chunk) => chunk,
+            Err(problem) => {
+                let _gone = chunks.send(Err(std::io::ErrorKind::UnexpectedEof.into())).await.is_err();
+                fault = Some(problem);
+                break;
+            }
+        };
         digest.update(&bytes);
-        match tokio::time::timeout(desk.objects.timeout(), chunks.send(Ok(bytes))).await {
+        match tokio::time::timeout(app.objects.timeout(), chunks.send(Ok(bytes))).await {
             Ok(Ok(())) => {}
             // The bucket gave up: its error tells why.
             Ok(Err(_)) => break,
@@ -191,18 +230,10 @@ async fn store(
                 return Err(fault::unavailable("pictures cannot be kept right now"));
             }
         }
-        chunk = match next(desk, &mut payload).await {
-            Ok(chunk) => chunk,
-            Err(problem) => {
-                let _gone = chunks.send(Err(std::io::ErrorKind::UnexpectedEof.into())).await.is_err();
-                fault = Some(problem);
-                None
-            }
-        };
     }
     drop(chunks);
     let aborter = written.abort_handle();
-    let Ok(written) = tokio::time::timeout(desk.objects.timeout(), written).await else {
+    let Ok(written) = tokio::time::timeout(app.objects.timeout(), written).await else {
         aborter.abort();
         return Err(fault::unavailable("pictures cannot be kept right now"));
     };

@@ -8,8 +8,8 @@ use actix_web::{
     web::{Bytes, BytesMut, Payload},
 };
 use futures_util::StreamExt;
-use orrery_actors::web::problem::Problem;
 use orrery_schemas::problems::Code;
+use orrery_web::problem::Problem;
 use serde::{
     Deserialize, Deserializer,
     de::{MapAccess, Visitor},

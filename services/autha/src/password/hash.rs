@@ -11,10 +11,17 @@ use argon2::{
 };
 use subtle::ConstantTimeEq;
 
+use super::ForeignHash;
+use crate::operator::NO_PASSWORD;
+
 /// Memory, passes and lanes of new hashes, as OWASP's first choice; older hashes keep the parameters that they name.
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
+
+/// The most that an imported hash may cost.
+const MOST_MEMORY_KIB: u32 = 256 * 1024;
+const MOST_PASSES: u32 = 20;
 
 /// Room for 33 MiB, of which only what is used becomes memory. glibc maps all that is above 32 MiB by itself and unmaps it when it is
 /// freed; what is smaller it keeps for itself once such a piece was freed before (M_MMAP_THRESHOLD in mallopt(3)).
@@ -43,6 +50,33 @@ struct Memory {
     used: Option<Instant>,
 }
 
+/// The parts of an Argon2 hash.
+struct Parsed {
+    algorithm: Algorithm,
+    version: Version,
+    params: Params,
+    salt: Vec<u8>,
+    expected: Vec<u8>,
+}
+
+fn parsed(phc: &str) -> Result<Parsed, HashError> {
+    let hash = PasswordHash::new(phc).map_err(fault)?;
+    let algorithm = hash.algorithm.as_str().parse::<Algorithm>().map_err(fault)?;
+    let version = match hash.version {
+        Some(version) => Version::try_from(version).map_err(fault)?,
+        None => Version::V0x10,
+    };
+    let params = Params::try_from(&hash).map_err(fault)?;
+    if params.m_cost() > MOST_MEMORY_KIB || params.t_cost() > MOST_PASSES {
+        return Err(fault("it costs more than a login may"));
+    }
+    let (Some(salt), Some(expected)) = (hash.salt, hash.hash) else {
+        return Err(fault("no salt or no hash"));
+    };
+    let (salt, expected) = (salt.as_ref().to_vec(), expected.as_ref().to_vec());
+    Ok(Parsed { algorithm, version, params, salt, expected })
+}
+
 impl Hasher {
     /// A hasher without memory yet.
     pub fn new() -> Self {
@@ -56,7 +90,7 @@ impl Hasher {
     pub fn hash(&self, password: &[u8], salt: &[u8; 16]) -> Result<String, HashError> {
         let params =
             Params::new(MEMORY_KIB, PASSES, LANES, Some(Params::DEFAULT_OUTPUT_LEN)).map_err(fault)?;
-        let output = self.digest(params.clone(), password, salt)?;
+        let output = self.digest(Algorithm::Argon2id, Version::V0x13, params.clone(), password, salt)?;
         let hash = PasswordHash {
             algorithm: Ident::new("argon2id").map_err(fault)?,
             version: Some(Version::V0x13.into()),
@@ -70,18 +104,36 @@ impl Hasher {
     /// Whether `password` is the one that `phc` was made from, in constant time.
     ///
     /// # Errors
-    /// When `phc` is no Argon2id hash.
+    /// When `phc` is no hash that is known.
     pub fn verify(&self, password: &[u8], phc: &str) -> Result<bool, HashError> {
-        let hash = PasswordHash::new(phc).map_err(fault)?;
-        let params = Params::try_from(&hash).map_err(fault)?;
-        let (Some(salt), Some(expected)) = (hash.salt, hash.hash) else {
-            return Err(fault("no salt or no hash"));
-        };
-        let output = self.digest(params, password, salt.as_ref())?;
-        Ok(output.ct_eq(expected.as_ref()).into())
+        if phc == NO_PASSWORD {
+            // As long as another hash takes.
+            self.hash(password, &[0; 16])?;
+            return Ok(false);
+        }
+        if !phc.starts_with("$argon2") {
+            return Ok(ForeignHash::parse(phc).map_err(fault)?.verify(password));
+        }
+        let Parsed { algorithm, version, params, salt, expected } = parsed(phc)?;
+        let output = self.digest(algorithm, version, params, password, &salt)?;
+        Ok(output.ct_eq(expected.as_slice()).into())
+    }
+
+    /// Whether an Argon2 hash is whole, and costs no more than a login may.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(phc: &str) -> Result<(), HashError> {
+        parsed(phc).map(drop)
+    }
+
+    /// Whether the hash is as new ones are.
+    pub fn is_current(phc: &str) -> bool {
+        phc.starts_with(&format!("$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}$"))
     }
 
     /// Whether there is memory that no hash is at work in.
+    #[cfg(test)]
     pub fn keeps_memory(&self) -> bool {
         !self.memory().free.is_empty()
     }
@@ -94,7 +146,14 @@ impl Hasher {
         }
     }
 
-    fn digest(&self, params: Params, password: &[u8], salt: &[u8]) -> Result<Vec<u8>, HashError> {
+    fn digest(
+        &self,
+        algorithm: Algorithm,
+        version: Version,
+        params: Params,
+        password: &[u8],
+        salt: &[u8],
+    ) -> Result<Vec<u8>, HashError> {
         let blocks = params.block_count();
         let mut output = vec![0; params.output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN)];
         let kept = self.memory().free.pop();
@@ -102,7 +161,7 @@ impl Hasher {
         if memory.len() < blocks {
             memory.resize(blocks, Block::new());
         }
-        let hashed = Argon2::new(Algorithm::Argon2id, Version::V0x13, params).hash_password_into_with_memory(
+        let hashed = Argon2::new(algorithm, version, params).hash_password_into_with_memory(
             password,
             salt,
             &mut output,
@@ -151,6 +210,7 @@ mod tests {
     fn a_foreign_hash_is_an_error() {
         let hasher = Hasher::new();
         assert!(hasher.verify(b"x", "$2b$12$abcdefghijklmnopqrstuv").is_err());
+        assert!(hasher.verify(b"x", "$argon2id$v=19$m=4000000,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2g").is_err());
         assert!(hasher.verify(b"x", "").is_err());
     }
 }

@@ -1,28 +1,23 @@
-//! The bounded pool of hashing threads: a full queue refuses at once, and no request's own thread ever hashes.
+//! The actors whose threads work on passwords: one hashes, one scores new passwords. A full mailbox refuses at once, no request's own thread ever
+//! hashes, and no login waits for a score.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-        mpsc::{self, RecvError, RecvTimeoutError},
-    },
-    thread,
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
-use orrery_actors::{
-    random::Random,
-    supervise::{Held, Threads},
+use orrery_observability::metrics;
+use orrery_supervise::{
+    ActorRef, Mailbox, Message, SendError, Supervisor, Threads, Work, Worker, random::Random,
 };
-use tokio::sync::oneshot;
 use tracing::error;
-use zeroize::Zeroizing;
-use zxcvbn::zxcvbn;
 
-use super::Hasher;
+use super::{Hasher, Password, Strength, hash::HashError, strength::strength};
 
 /// After so long without a hash their memory goes back to the system; under load it is kept. To have it again costs a hash a fifth more.
 const IDLE: Duration = Duration::from_millis(50);
+/// Longer than a full mailbox takes.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// A password was not worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,154 +30,170 @@ pub enum PoolError {
     Failed,
 }
 
-enum Job {
-    Hash {
-        password: Zeroizing<String>,
-        inputs: Vec<String>,
-        score: u8,
-        answer: oneshot::Sender<Option<Hashed>>,
-    },
-    Verify {
-        password: Zeroizing<String>,
-        phc: String,
-        answer: oneshot::Sender<Option<bool>>,
-    },
-}
-
-/// What became of a new password.
+/// How a password compares with a hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Hashed {
-    /// Its PHC string.
-    Phc(String),
-    /// Too easily guessed; what would make it better.
-    Weak(String),
+pub enum Verified {
+    /// Another password, or no account.
+    Wrong,
+    /// The right one.
+    Right,
+    /// The right one, whose hash is not as new ones are: this is the new one.
+    Upgraded(String),
 }
 
-/// Threads that hash.
+/// Hashes a password.
+#[derive(Message)]
+#[rtype(result = "Option<String>")]
+struct Hash {
+    password: Password,
+}
+
+/// Verifies a password.
+#[derive(Message)]
+#[rtype(result = "Option<Verified>")]
+struct Verify {
+    password: Password,
+    hash: String,
+}
+
+/// Scores a new password.
+#[derive(Message)]
+#[rtype(result = "Strength")]
+struct Score {
+    password: Password,
+    inputs: Vec<String>,
+    least: u8,
+}
+
+/// Where passwords are worked on.
 #[derive(Clone)]
 pub struct PasswordPool {
-    queue: mpsc::SyncSender<(Job, Held)>,
-    /// Where they are shown and watched.
-    threads: Threads,
+    hashing: ActorRef<Threads<HashingWorker>>,
+    scoring: ActorRef<Threads<ScoringWorker>>,
     /// Verified against when there is no account, so that both take the same time.
     decoy: Arc<str>,
 }
 
+/// The state of one thread; the memory is shared, and there is as much of it as threads hash at once.
+struct HashingWorker {
+    hasher: Hasher,
+    random: Random,
+}
+
+/// A thread that scores; it keeps nothing.
+struct ScoringWorker;
+
 impl PasswordPool {
-    /// Starts `workers` threads behind a queue of `capacity`. They end when the last handle is dropped.
+    /// Starts the threads under `supervisor`: as many for hashing as `mailbox` says, one for scoring.
     ///
     /// # Errors
-    /// When a thread cannot be started, or the decoy not be hashed.
-    pub fn start(workers: usize, capacity: usize, random: Random, threads: Threads) -> std::io::Result<Self> {
+    /// When the decoy cannot be hashed.
+    pub fn start(supervisor: &Supervisor, mailbox: Mailbox, random: &Random) -> std::io::Result<Self> {
         let hasher = Hasher::new();
         let decoy = hasher.hash(&random.bytes::<16>(), &random.bytes()).map_err(std::io::Error::other)?;
-        let (queue, jobs) = mpsc::sync_channel(capacity);
-        let jobs = Arc::new(Jobs { queue: Mutex::new(jobs), at_work: AtomicUsize::new(0) });
-        for n in 0..workers {
-            let (jobs, random, hasher) = (Arc::clone(&jobs), random.clone(), hasher.clone());
-            let threads = threads.clone();
-            thread::Builder::new()
-                .name(format!("password-{n}"))
-                .spawn(move || work(&jobs, &hasher, &random, &threads))?;
-        }
-        Ok(Self { queue, threads, decoy: decoy.into() })
+        hasher.release(Duration::ZERO);
+        let random = random.clone();
+        let hashing = supervisor.start_threads("autha.passwords", mailbox, move || HashingWorker {
+            hasher: hasher.clone(),
+            random: random.clone(),
+        });
+        let one = Mailbox { concurrency: 1, ..mailbox };
+        let scoring = supervisor.start_threads("autha.strength", one, || ScoringWorker);
+        Ok(Self { hashing, scoring, decoy: decoy.into() })
     }
 
-    /// Hashes a new password whose zxcvbn score is at least `score`; `inputs` are words that make it easy to guess.
+    /// Whether a new password's zxcvbn score is at least `least`; `inputs` are words that make it easy to guess.
     ///
     /// # Errors
-    /// When the queue is full.
-    pub async fn hash(
+    /// When as many wait as may.
+    pub async fn score(
         &self,
-        password: Zeroizing<String>,
+        password: Password,
         inputs: Vec<String>,
-        score: u8,
-    ) -> Result<Hashed, PoolError> {
-        let (answer, answered) = oneshot::channel();
-        self.submit(Job::Hash { password, inputs, score, answer })?;
-        answered.await.ok().flatten().ok_or(PoolError::Failed)
+        least: u8,
+    ) -> Result<Strength, PoolError> {
+        let begun = Instant::now();
+        let scored = self.scoring.send(Score { password, inputs, least }, LIMIT).await?;
+        metrics::password("score", begun.elapsed());
+        Ok(scored)
     }
 
-    /// Whether the password is the one of `phc`; without one it takes the same time and is wrong.
+    /// Hashes a password to a PHC string.
     ///
     /// # Errors
-    /// When the queue is full.
-    pub async fn verify(&self, password: Zeroizing<String>, phc: Option<String>) -> Result<bool, PoolError> {
-        let known = phc.is_some();
-        let phc = phc.unwrap_or_else(|| self.decoy.to_string());
-        let (answer, answered) = oneshot::channel();
-        self.submit(Job::Verify { password, phc, answer })?;
-        let matches = answered.await.ok().flatten().ok_or(PoolError::Failed)?;
-        Ok(matches && known)
+    /// When as many wait as may.
+    pub async fn hash(&self, password: Password) -> Result<String, PoolError> {
+        let begun = Instant::now();
+        let hashed = self.hashing.send(Hash { password }, LIMIT).await?;
+        metrics::password("hash", begun.elapsed());
+        hashed.ok_or(PoolError::Failed)
     }
 
-    fn submit(&self, job: Job) -> Result<(), PoolError> {
-        self.queue.try_send((job, self.threads.take())).map_err(|_| PoolError::Full)
+    /// Whether the password is the one of `hash`; without one it takes the same time and is wrong.
+    ///
+    /// # Errors
+    /// When as many wait as may.
+    pub async fn verify(&self, password: Password, hash: Option<String>) -> Result<Verified, PoolError> {
+        let known = hash.is_some();
+        let hash = hash.unwrap_or_else(|| self.decoy.to_string());
+        let begun = Instant::now();
+        let verified = self.hashing.send(Verify { password, hash }, LIMIT).await?;
+        metrics::password("verify", begun.elapsed());
+        let verified = verified.ok_or(PoolError::Failed)?;
+        Ok(if known { verified } else { Verified::Wrong })
     }
 }
 
-/// What the threads take their jobs from.
-struct Jobs<T> {
-    queue: Mutex<mpsc::Receiver<T>>,
-    /// Jobs that were taken and are not finished.
-    at_work: AtomicUsize,
-}
-
-fn work(jobs: &Jobs<(Job, Held)>, hasher: &Hasher, random: &Random, threads: &Threads) {
-    loop {
-        let Ok((job, held)) = jobs.next(hasher) else { return };
-        // A panic costs one password; the thread goes on.
-        let answered = threads.run(|| answer(hasher, job, random)).is_some();
-        jobs.at_work.fetch_sub(1, Ordering::Relaxed);
-        if answered {
-            held.done();
+impl From<SendError> for PoolError {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Failed => Self::Failed,
+            SendError::Full
+            | SendError::Closed
+            | SendError::Waited(_)
+            | SendError::NoAnswer(_)
+            | SendError::Ended => Self::Full,
         }
     }
 }
 
-impl<T> Jobs<T> {
-    /// The next one. One thread waits for it, and for the time to give memory back; the others wait for that one.
-    fn next(&self, hasher: &Hasher) -> Result<T, RecvError> {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let job = loop {
-            // Where nobody hashes and nothing is kept, nothing will be until the next job.
-            if self.at_work.load(Ordering::Relaxed) == 0 && !hasher.keeps_memory() {
-                break queue.recv()?;
-            }
-            match queue.recv_timeout(IDLE) {
-                Ok(job) => break job,
-                Err(RecvTimeoutError::Timeout) => hasher.release(IDLE),
-                Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
-            }
-        };
-        self.at_work.fetch_add(1, Ordering::Relaxed);
-        Ok(job)
+impl Worker for HashingWorker {
+    const REST_AFTER: Option<Duration> = Some(IDLE);
+
+    fn rest(&mut self) {
+        self.hasher.release(IDLE);
     }
 }
 
-/// Answers one job; a caller that has gone needs none.
-fn answer(hasher: &Hasher, job: Job, random: &Random) {
-    match job {
-        Job::Hash { answer, .. } if answer.is_closed() => {}
-        Job::Verify { answer, .. } if answer.is_closed() => {}
-        Job::Hash { password, inputs, score, answer } => {
-            let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-            let strength = zxcvbn(&password, &inputs);
-            let hashed = if u8::from(strength.score()) < score {
-                let advice = strength.feedback().map_or_else(String::new, |feedback| {
-                    let warning = feedback.warning().map(|warning| warning.to_string());
-                    let suggestions = feedback.suggestions().iter().map(ToString::to_string);
-                    warning.into_iter().chain(suggestions).collect::<Vec<_>>().join(" ")
-                });
-                Some(Hashed::Weak(advice))
-            } else {
-                logged(hasher.hash(password.as_bytes(), &random.bytes())).map(Hashed::Phc)
-            };
-            let _gone = answer.send(hashed).is_err();
+impl Worker for ScoringWorker {}
+
+impl Work<Hash> for HashingWorker {
+    fn work(&mut self, Hash { password }: Hash) -> Option<String> {
+        logged(self.hasher.hash(password.as_bytes(), &self.random.bytes()))
+    }
+}
+
+impl Work<Verify> for HashingWorker {
+    fn work(&mut self, Verify { password, hash }: Verify) -> Option<Verified> {
+        logged(self.verify(&password, &hash))
+    }
+}
+
+impl Work<Score> for ScoringWorker {
+    fn work(&mut self, Score { password, inputs, least }: Score) -> Strength {
+        strength(&password, &inputs, least)
+    }
+}
+
+impl HashingWorker {
+    fn verify(&self, password: &Password, hash: &str) -> Result<Verified, HashError> {
+        if !self.hasher.verify(password.as_bytes(), hash)? {
+            return Ok(Verified::Wrong);
         }
-        Job::Verify { password, phc, answer } => {
-            let _gone = answer.send(logged(hasher.verify(password.as_bytes(), &phc))).is_err();
+        if Hasher::is_current(hash) {
+            return Ok(Verified::Right);
         }
+        Ok(Verified::Upgraded(self.hasher.hash(password.as_bytes(), &self.random.bytes())?))
     }
 }
 
@@ -192,32 +203,43 @@ fn logged<T>(result: Result<T, impl std::fmt::Display>) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use orrery_actors::supervise::{Limits, Supervisor};
+    use orrery_supervise::Limits;
 
     use super::*;
 
-    fn threads() -> Threads {
+    fn pool(mailbox: Mailbox) -> (Supervisor, PasswordPool) {
         let main = Box::leak(Box::new(tokio::runtime::Runtime::new().unwrap()));
-        Supervisor::new(main, Random::seeded(1), Limits::default()).unwrap().threads("passwords")
+        let random = Random::seeded(1);
+        let supervisor = Supervisor::new(main, random.clone(), Limits::default()).unwrap();
+        let pool = PasswordPool::start(&supervisor, mailbox, &random).unwrap();
+        (supervisor, pool)
+    }
+
+    fn password() -> Password {
+        Password::prepare("correct horse").unwrap()
     }
 
     #[tokio::test]
-    async fn a_weak_password_is_told_how_to_be_better() {
-        let pool = PasswordPool::start(1, 4, Random::seeded(1), threads()).unwrap();
-        let hashed = pool.hash("password1".to_owned().into(), vec![], 3).await.unwrap();
-        assert!(matches!(hashed, Hashed::Weak(advice) if !advice.is_empty()));
+    async fn a_hash_of_another_system_is_upgraded_when_its_password_is_right() {
+        let (_supervisor, pool) = pool(Mailbox { capacity: 4, concurrency: 1 });
+        let foreign =
+            "$pbkdf2-sha256$i=1000$MDEyMzQ1Njc4OWFiY2RlZg$cBg8D2DungRB9k76szThf5ehfyBz991ay6PT8Srwk4M"
+                .to_owned();
+        let upgraded = pool.verify(password(), Some(foreign)).await;
+        let Ok(Verified::Upgraded(new)) = upgraded else { panic!("{upgraded:?}") };
+        assert_eq!(pool.verify(password(), Some(new)).await, Ok(Verified::Right));
     }
 
     #[tokio::test]
     async fn an_unknown_account_verifies_nothing() {
-        let pool = PasswordPool::start(1, 4, Random::seeded(1), threads()).unwrap();
-        assert_eq!(pool.verify("x".to_owned().into(), None).await, Ok(false));
+        let (_supervisor, pool) = pool(Mailbox { capacity: 4, concurrency: 1 });
+        assert_eq!(pool.verify(password(), None).await, Ok(Verified::Wrong));
     }
 
     #[tokio::test]
-    async fn a_full_queue_refuses_at_once() {
-        let (queue, _jobs) = mpsc::sync_channel(0);
-        let pool = PasswordPool { queue, threads: threads(), decoy: "".into() };
-        assert_eq!(pool.verify("x".to_owned().into(), None).await, Err(PoolError::Full));
+    async fn one_more_than_may_wait_is_refused_at_once() {
+        let (_supervisor, pool) = pool(Mailbox { capacity: 0, concurrency: 1 });
+        let verify = || pool.verify(password(), None);
+        assert_eq!(tokio::join!(verify(), verify()), (Ok(Verified::Wrong), Err(PoolError::Full)));
     }
 }

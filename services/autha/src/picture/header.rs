@@ -1,120 +1,83 @@
-//! What the first bytes of a picture say: format and dimensions, checked while the rest still streams.
+//! What the first bytes of an upload must say, checked in one pass while it streams. What a header says is read by the crate that the
+//! decoder asks too, so that what is taken here is not refused there for its header.
 
-use imagesize::{ImageType, blob_size, image_type};
-use orrery_actors::web::problem::Problem;
+use orrery_picture_header::{Fault, Limits, Scanner};
 use orrery_schemas::problems::Code;
+use orrery_web::problem::Problem;
 
-/// The dimensions must have been seen within so many bytes; a JPEG's may stand behind its metadata.
-pub const MAX_HEADER_BYTES: usize = 512 * 1024;
+pub use orrery_picture_header::Format;
 
-const LEAST_SIDE: usize = 16;
-const MOST_SIDE: usize = 16_384;
-const MOST_PIXELS: usize = 50_000_000;
-
-/// A media type that is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// image/jpeg
-    Jpeg,
-    /// image/png
-    Png,
-    /// image/webp
-    Webp,
-    /// image/gif
-    Gif,
+/// The check of one upload's header.
+pub struct Check {
+    declared: Format,
+    scanner: Scanner,
+    limits: Limits,
 }
 
-impl Format {
-    const ALL: [Self; 4] = [Self::Jpeg, Self::Png, Self::Webp, Self::Gif];
-
-    /// The format of a `Content-Type`, whose parameters do not matter.
-    pub fn of_media_type(content_type: &str) -> Option<Self> {
-        let essence = content_type.split(';').next().unwrap_or_default().trim();
-        Self::ALL.into_iter().find(|format| essence.eq_ignore_ascii_case(format.media_type()))
+impl Check {
+    /// Before the first byte of a body that was declared as `declared`.
+    pub fn new(declared: Format) -> Self {
+        Self { declared, scanner: Scanner::new(), limits: Limits::default() }
     }
 
-    /// The media type.
-    pub const fn media_type(self) -> &'static str {
-        match self {
-            Self::Jpeg => "image/jpeg",
-            Self::Png => "image/png",
-            Self::Webp => "image/webp",
-            Self::Gif => "image/gif",
+    /// Looks at the next bytes; true once the header is complete and fine.
+    ///
+    /// # Errors
+    /// It never will be one that is taken, whatever follows.
+    pub fn push(&mut self, chunk: &[u8]) -> Result<bool, Problem> {
+        let header = self.scanner.push(chunk);
+        let is_complete = match header {
+            Ok(Some(header)) => self.limits.check(header).map(|()| true),
+            Ok(None) => Ok(false),
+            Err(fault) => Err(fault),
+        };
+        match self.scanner.format() {
+            Some(found) if found != self.declared => Err(self.mismatch(found)),
+            _ => is_complete.map_err(|fault| refused(&fault)),
         }
     }
 
-    /// The ending of keys.
-    pub const fn extension(self) -> &'static str {
-        match self {
-            Self::Jpeg => "jpg",
-            Self::Png => "png",
-            Self::Webp => "webp",
-            Self::Gif => "gif",
-        }
+    /// The body has ended.
+    ///
+    /// # Errors
+    /// It ended within its header.
+    pub fn finish(self) -> Result<(), Problem> {
+        self.scanner.finish().map(drop).map_err(|fault| refused(&fault))
     }
 
-    const fn of_image_type(image: ImageType) -> Option<Self> {
-        match image {
-            ImageType::Jpeg => Some(Self::Jpeg),
-            ImageType::Png => Some(Self::Png),
-            ImageType::Webp => Some(Self::Webp),
-            ImageType::Gif => Some(Self::Gif),
-            _ => None,
-        }
-    }
-}
-
-/// Whether `start`, the first bytes of a body declared as `declared`, begins a picture that is taken; false when more must be seen.
-///
-/// # Errors
-/// When it never will be one, whatever follows.
-pub fn check(declared: Format, start: &[u8], complete: bool) -> Result<bool, Problem> {
-    let Ok(found) = image_type(start) else {
-        if start.len() < 16 && !complete {
-            return Ok(false);
-        }
-        return Err(refused("not_an_image", "the body is no picture; send a JPEG, PNG, WebP or GIF"));
-    };
-    let Some(found) = Format::of_image_type(found) else {
-        return Err(refused(
-            "not_an_image",
-            "pictures of this kind are not taken; send a JPEG, PNG, WebP or GIF",
-        ));
-    };
-    if found != declared {
+    fn mismatch(&self, found: Format) -> Problem {
         let message = format!(
             "the body is {} but Content-Type says {}; send the type that it is",
             found.media_type(),
-            declared.media_type()
+            self.declared.media_type()
         );
-        return Err(refused("type_mismatch", message));
+        Problem::field(Code::InvalidField, "body", "type_mismatch", message)
     }
-    let Ok(size) = blob_size(start) else {
-        if complete || start.len() >= MAX_HEADER_BYTES {
-            return Err(refused(
-                "corrupt",
-                "the picture's dimensions cannot be read; it seems to be damaged",
-            ));
-        }
-        return Ok(false);
-    };
-    let (width, height) = (size.width, size.height);
-    if width < LEAST_SIDE || height < LEAST_SIDE {
-        let message =
-            format!("the picture has {width} x {height} pixels; it needs {LEAST_SIDE} on each side");
-        return Err(refused("too_small", message));
-    }
-    if width > MOST_SIDE || height > MOST_SIDE || width.saturating_mul(height) > MOST_PIXELS {
-        let message = format!(
-            "the picture has {width} x {height} pixels; at most {MOST_SIDE} on a side and {} megapixels are taken",
-            MOST_PIXELS / 1_000_000
-        );
-        return Err(refused("too_many_pixels", message));
-    }
-    Ok(true)
 }
 
-fn refused(code: &str, message: impl Into<String>) -> Problem {
+fn refused(fault: &Fault) -> Problem {
+    let (code, message) = match fault {
+        Fault::NotAnImage => {
+            ("not_an_image", "the body is no picture; send a JPEG, PNG, WebP or GIF".to_owned())
+        }
+        Fault::Unsupported { what } => {
+            ("not_an_image", format!("{what} is not taken; send a JPEG, PNG, WebP or GIF"))
+        }
+        Fault::Corrupt { why, .. } => {
+            ("corrupt", format!("the picture's dimensions cannot be read, it seems to be damaged: {why}"))
+        }
+        Fault::TooSmall { width, height, min_side } => (
+            "too_small",
+            format!("the picture has {width} x {height} pixels; it needs {min_side} on each side"),
+        ),
+        Fault::TooLarge { width, height, max_pixels, max_side } => {
+            let megapixels = max_pixels / 1_000_000;
+            let message = format!(
+                "the picture has {width} x {height} pixels; at most {max_side} on a side and {megapixels} megapixels are taken"
+            );
+            ("too_many_pixels", message)
+        }
+    };
     Problem::field(Code::InvalidField, "body", code, message)
 }
 
@@ -132,22 +95,28 @@ mod tests {
 
     #[test]
     fn dimensions_are_checked_before_anything_is_decoded() {
-        assert_eq!(check(Format::Png, &png(512, 512), false), Ok(true));
+        assert_eq!(Check::new(Format::Png).push(&png(512, 512)), Ok(true));
         for (width, height) in [(1, 1), (60_000, 60_000), (16_384, 16_384), (0, 9)] {
-            assert!(check(Format::Png, &png(width, height), false).is_err(), "{width}x{height}");
+            assert!(Check::new(Format::Png).push(&png(width, height)).is_err(), "{width}x{height}");
         }
     }
 
     #[test]
     fn a_picture_that_lies_about_its_type_is_refused() {
-        assert!(check(Format::Jpeg, &png(512, 512), false).is_err());
+        assert!(Check::new(Format::Jpeg).push(&png(512, 512)).is_err());
+        assert!(Check::new(Format::Jpeg).push(&png(512, 512)[..16]).is_err());
     }
 
     #[test]
     fn a_short_start_waits_for_more_and_a_short_body_does_not() {
-        assert_eq!(check(Format::Png, &png(512, 512)[..4], false), Ok(false));
-        assert!(check(Format::Png, &png(512, 512)[..4], true).is_err());
-        assert!(check(Format::Png, b"", true).is_err());
-        assert!(check(Format::Png, b"<html>no picture at all</html>", false).is_err());
+        let start = |bytes: &[u8]| {
+            let mut check = Check::new(Format::Png);
+            check.push(bytes).map(|is_complete| (is_complete, check))
+        };
+        let (is_complete, check) = start(&png(512, 512)[..4]).unwrap();
+        assert!(!is_complete && check.finish().is_err());
+        let (is_complete, check) = start(b"").unwrap();
+        assert!(!is_complete && check.finish().is_err());
+        assert!(start(b"<html>no picture at all</html>").is_err());
     }
 }

@@ -1,20 +1,24 @@
 //! The transactions that make an upload the wanted picture, or take the picture away. The object is written before the row.
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use diesel::{ExpressionMethods, Insertable, OptionalExtension, QueryDsl};
-use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
-use orrery_actors::store::{
-    StoreError,
-    outbox::{About, Outbox},
-};
+use diesel::{ExpressionMethods, Insertable, QueryDsl};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use orrery_schemas::{
-    events::{AccountUpdated, Changed, ImageUploaded},
+    events::{Changed, ImageUploaded},
     ids::{AccountId, UploadId},
-    trace::TraceParent,
 };
+use orrery_store::{StoreError, outbox::About};
 use uuid::Uuid;
 
-use crate::schema::{accounts, uploads};
+use crate::{
+    account::{
+        change::{self, Change, Circumstances},
+        error::ChangeError,
+        update::usable,
+    },
+    schema::{accounts, uploads},
+};
 
 /// An upload whose object is in the bucket.
 #[derive(Debug, Clone)]
@@ -31,10 +35,6 @@ pub struct NewUpload {
     pub size_bytes: u64,
     /// Its SHA-256, hexadecimal.
     pub digest: String,
-    /// The trace of the request.
-    pub trace: TraceParent,
-    /// The time.
-    pub now: DateTime<Utc>,
 }
 
 #[derive(Insertable)]
@@ -49,82 +49,87 @@ struct Row<'a> {
     created_at: DateTime<Utc>,
 }
 
-/// Makes the upload the wanted picture; one that was waited for is replaced. Without an outbox it is told by the store itself.
-///
-/// # Errors
-/// When the database refuses. Locks the account's row.
-pub async fn replace(
-    connection: &mut AsyncPgConnection,
-    outbox: Option<&Outbox>,
-    upload: &NewUpload,
-) -> Result<(), StoreError> {
-    let (id, account) = (upload.upload.0, upload.account.0);
-    connection
-        .transaction::<_, StoreError, _>(async |connection| {
-            let version: i64 = diesel::update(accounts::table.find(account))
-                .set((accounts::avatar_upload.eq(id), accounts::version.eq(accounts::version + 1)))
-                .returning(accounts::version)
-                .get_result(connection)
-                .await?;
-            settle_pending(connection, account, upload.now).await?;
-            diesel::insert_into(uploads::table)
-                .values(Row {
-                    id,
-                    account,
-                    object_key: &upload.object_key,
-                    media_type: upload.media_type,
-                    size_bytes: i64::try_from(upload.size_bytes).unwrap_or(i64::MAX),
-                    digest: &upload.digest,
-                    created_at: upload.now,
-                })
-                .execute(connection)
-                .await?;
-            let Some(outbox) = outbox else { return Ok(()) };
+/// Makes an upload the wanted picture; one that was waited for is replaced. Where the store itself tells of uploads there is no event of ours.
+pub struct ReplaceAvatar {
+    /// The upload.
+    pub upload: NewUpload,
+    /// Whether the outbox tells of it.
+    pub is_told: bool,
+}
+
+#[async_trait]
+impl Change for ReplaceAvatar {
+    type Done = ();
+    type Error = ChangeError;
+
+    async fn apply(
+        &self,
+        connection: &mut AsyncPgConnection,
+        with: &Circumstances,
+    ) -> Result<(), ChangeError> {
+        let upload = &self.upload;
+        let (id, account) = (upload.upload.0, upload.account.0);
+        // What is shown stays as it is until the result comes: nothing to raise the version for.
+        let version = usable(change::lock(connection, account).await?)?.version;
+        diesel::update(accounts::table.find(account))
+            .set(accounts::avatar_upload.eq(id))
+            .execute(connection)
+            .await?;
+        settle_pending(connection, account, with.now).await?;
+        diesel::insert_into(uploads::table)
+            .values(Row {
+                id,
+                account,
+                object_key: &upload.object_key,
+                media_type: upload.media_type,
+                size_bytes: i64::try_from(upload.size_bytes).unwrap_or(i64::MAX),
+                digest: &upload.digest,
+                created_at: with.now,
+            })
+            .execute(connection)
+            .await?;
+        if self.is_told {
             let uploaded = ImageUploaded {
                 upload: upload.upload,
                 key: upload.object_key.clone(),
                 size_bytes: upload.size_bytes,
                 digest: Some(upload.digest.clone()),
             };
-            let about = About { subject: Some(account), version: Some(version), trace: Some(upload.trace) };
-            outbox.event(connection, &uploaded, about).await?;
-            Ok(())
-        })
-        .await
+            let about = About { subject: Some(account), version: Some(version), trace: Some(with.trace) };
+            with.tools.outbox.event(connection, &uploaded, about).await?;
+        }
+        Ok(())
+    }
 }
 
-/// Takes the picture away; without one nothing happens.
-///
-/// # Errors
-/// When the database refuses. Locks the account's row.
-pub async fn remove(
-    connection: &mut AsyncPgConnection,
-    outbox: &Outbox,
-    account: AccountId,
-    trace: TraceParent,
-    now: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    connection
-        .transaction::<_, StoreError, _>(async |connection| {
-            let version: Option<i64> = diesel::update(accounts::table.find(account.0))
-                .filter(accounts::avatar_upload.is_not_null())
-                .set((
-                    accounts::avatar_upload.eq(None::<Uuid>),
-                    accounts::icon_upload.eq(None::<Uuid>),
-                    accounts::version.eq(accounts::version + 1),
-                ))
-                .returning(accounts::version)
-                .get_result(connection)
-                .await
-                .optional()?;
-            let Some(version) = version else { return Ok(()) };
-            settle_pending(connection, account.0, now).await?;
-            let updated = AccountUpdated { account, version, changed: vec![Changed::Icon] };
-            let about = About { subject: Some(account.0), version: Some(version), trace: Some(trace) };
-            outbox.event(connection, &updated, about).await?;
-            Ok(())
-        })
-        .await
+/// Takes an account's picture away; without one nothing happens.
+pub struct RemoveAvatar {
+    /// Whose.
+    pub account: AccountId,
+}
+
+#[async_trait]
+impl Change for RemoveAvatar {
+    type Done = ();
+    type Error = ChangeError;
+
+    async fn apply(
+        &self,
+        connection: &mut AsyncPgConnection,
+        with: &Circumstances,
+    ) -> Result<(), ChangeError> {
+        let account = usable(change::lock(connection, self.account.0).await?)?;
+        let removed = diesel::update(accounts::table.find(account.id))
+            .filter(accounts::avatar_upload.is_not_null())
+            .set((accounts::avatar_upload.eq(None::<Uuid>), accounts::icon_upload.eq(None::<Uuid>)))
+            .execute(connection)
+            .await?;
+        if removed == 1 {
+            settle_pending(connection, account.id, with.now).await?;
+            with.changed(connection, account.id, &[Changed::Icon]).await?;
+        }
+        Ok(())
+    }
 }
 
 async fn settle_pending(

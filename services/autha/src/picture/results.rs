@@ -5,23 +5,22 @@ use chrono::{DateTime, Utc};
 use cloudevents::AttributesReader;
 use diesel::{ExpressionMethods, Insertable, OptionalExtension, QueryDsl};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
-use orrery_actors::{
-    bus::{Delivery, Failure, Handler, HandlerSpec, Once, Outcome, relay::Wake},
-    clock::Clock,
-    store::{
-        Pool, StoreError,
-        outbox::{About, Outbox},
-    },
-};
+use orrery_bus::{Delivery, Failure, Handler, HandlerSpec, Once, Outcome, relay::Wake};
 use orrery_schemas::{
-    events::{AccountUpdated, Changed, EventData, ImageOptimized, ImageRejected, Variant},
+    events::{Changed, EventData, ImageOptimized, ImageRejected, Variant},
     ids::{AccountId, UploadId},
 };
+use orrery_store::{Pool, StoreError, outbox::Outbox};
+use orrery_supervise::{Mailbox, clock::Clock};
 use std::time::Duration;
 use tracing::info;
 use uuid::Uuid;
 
-use crate::schema::{accounts, uploads, variants};
+use crate::{
+    account::change,
+    config::Config,
+    schema::{accounts, uploads, variants},
+};
 
 /// Applies results.
 pub struct PictureResults {
@@ -33,16 +32,16 @@ pub struct PictureResults {
     pub wake: Wake,
     /// The time.
     pub clock: Clock,
-    /// How long a failed try waits.
-    pub retry_delay: Duration,
+    /// Its queue and limits.
+    pub spec: HandlerSpec,
 }
 
 /// The queue and its limits; `orrery migrate` declares by it.
-pub fn spec(retry_delay: Duration) -> HandlerSpec {
+pub fn spec(config: &Config) -> HandlerSpec {
     HandlerSpec {
         name: "autha.pictures",
-        prefetch: 8,
-        retry_delay,
+        mailbox: Mailbox { capacity: config.pictures_capacity, concurrency: config.pictures_concurrency },
+        retry_delay: config.retry_delay,
         time_limit: Duration::from_secs(20),
         bindings: vec![ImageOptimized::TYPE, ImageRejected::TYPE],
         once: Once::Inbox,
@@ -75,7 +74,7 @@ struct NewVariant {
 #[async_trait]
 impl Handler for PictureResults {
     fn spec(&self) -> HandlerSpec {
-        spec(self.retry_delay)
+        self.spec.clone()
     }
 
     async fn handle(&self, delivery: &Delivery) -> Outcome {
@@ -137,7 +136,7 @@ impl PictureResults {
                 let wanted: Option<Option<Uuid>> = match owner {
                     Some(owner) => accounts::table
                         .find(owner)
-                        .filter(accounts::deleted_at.is_null())
+                        .filter(accounts::purge_at.is_null())
                         .select(accounts::avatar_upload)
                         .for_update()
                         .first(connection)
@@ -181,10 +180,7 @@ impl PictureResults {
                 .await?;
                 // What is shown stays shown, and is the wanted one again.
                 diesel::update(accounts::table.find(account.0))
-                    .set((
-                        accounts::avatar_upload.eq(accounts::icon_upload),
-                        accounts::version.eq(accounts::version + 1),
-                    ))
+                    .set(accounts::avatar_upload.eq(accounts::icon_upload))
                     .execute(connection)
                     .await?;
             }
@@ -196,17 +192,13 @@ impl PictureResults {
                     .execute(connection)
                     .await?;
                 row.set((uploads::state.eq("done"), uploads::settled_at.eq(now))).execute(connection).await?;
-                let version: i64 = diesel::update(accounts::table.find(account.0))
-                    .set((accounts::icon_upload.eq(upload.0), accounts::version.eq(accounts::version + 1)))
-                    .returning(accounts::version)
-                    .get_result(connection)
+                diesel::update(accounts::table.find(account.0))
+                    .set(accounts::icon_upload.eq(upload.0))
+                    .execute(connection)
                     .await?;
-                let updated = AccountUpdated { account, version, changed: vec![Changed::Icon] };
-                let about =
-                    About { subject: Some(account.0), version: Some(version), trace: delivery.trace() };
-                self.outbox.event(connection, &updated, about).await?;
             }
         }
+        change::raise(connection, &self.outbox, account.0, &[Changed::Icon], delivery.place()).await?;
         Ok(())
     }
 }

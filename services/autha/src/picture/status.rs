@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use orrery_actors::store::StoreError;
 use orrery_schemas::ids::{AccountId, UploadId};
+use orrery_store::StoreError;
 use serde::Serialize;
 use uuid::Uuid;
 

@@ -5,19 +5,20 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use diesel::{ExpressionMethods, QueryDsl};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use orrery_actors::{
-    clock::Clock,
-    objects::{Listed, ObjectError, Objects},
-    store::{Pool, StoreError},
-    supervise::{Pulse, Shutdown},
-};
-use tracing::info;
+use orrery_objects::{Listed, ObjectError, Objects};
+use orrery_store::{Pool, StoreError, copy};
+use orrery_supervise::{Actor, ActorError, Handle, Life, Progress, Shutdown, Tick, clock::Clock};
+use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::PREFIX;
-use crate::schema::{accounts, uploads};
+use crate::{
+    schema::{accounts, uploads},
+    stored_time,
+};
 
 /// Why a sweep ended early.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,7 @@ pub enum SweepError {
 }
 
 /// Sweeps.
+#[derive(Clone)]
 pub struct Sweeper {
     /// Autha's connections.
     pub pool: Pool,
@@ -43,43 +45,54 @@ pub struct Sweeper {
     /// How often to look.
     pub every: Duration,
     /// What it shows of its work.
-    pub pulse: Pulse,
+    pub progress: Progress,
     /// When to end.
     pub shutdown: Shutdown,
 }
 
-impl Sweeper {
-    /// Sweeps until shutdown, first after one period.
-    ///
-    /// # Errors
-    /// When database or bucket are away: the supervisor then builds a new sweeper.
-    pub async fn run(mut self) -> Result<(), SweepError> {
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(self.every) => {
-                    let held = self.pulse.take();
-                    let removed = self.sweep().await?;
-                    held.done();
-                    if removed > 0 {
-                        info!(removed, "swept objects that no row names");
-                    }
-                }
-                () = self.shutdown.requested() => return Ok(()),
+impl Actor for Sweeper {
+    fn started(&mut self, life: &mut Life<Self>) -> Result<(), ActorError> {
+        self.progress = life.progress();
+        life.every(self.every, self.every);
+        Ok(())
+    }
+}
+
+impl Handle<Tick> for Sweeper {
+    fn handle(&mut self, _: Tick) -> impl Future<Output = Result<(), ActorError>> + 'static {
+        let sweeper = self.clone();
+        async move {
+            let removed = sweeper.sweep().await?;
+            if removed > 0 {
+                info!(removed, "swept objects that no row names");
             }
+            Ok(())
         }
     }
+}
 
+impl Sweeper {
+    /// Whether it is so old that no request is still about to name it.
+    fn is_old(&self, object: &Listed, now: DateTime<Utc>) -> bool {
+        let after = chrono::Duration::from_std(self.after).unwrap_or(chrono::Duration::MAX);
+        written_at(object, now).is_some_and(|written| now - written > after)
+    }
+
+    /// Whether a backup copies the bucket.
+    async fn is_copied(&self) -> Result<bool, StoreError> {
+        let mut connection = self.pool.get().await?;
+        copy::is_under_way(&mut connection).await
+    }
+
+    /// Looks at each object of the bucket; what is left at a shutdown is looked at another time.
     async fn sweep(&self) -> Result<usize, SweepError> {
         let mut from = None;
         let mut removed = 0;
         loop {
             let page = self.objects.list(PREFIX, from).await?;
-            let after = chrono::Duration::from_std(self.after).unwrap_or(chrono::Duration::MAX);
-            let old: Vec<Listed> = page
-                .objects
-                .into_iter()
-                .filter(|object| object.modified + after < self.clock.now())
-                .collect();
+            let now = self.clock.now();
+            let old: Vec<Listed> =
+                page.objects.into_iter().filter(|object| self.is_old(object, now)).collect();
             let ids: Vec<Uuid> = old.iter().filter_map(|object| upload_of(&object.key)).collect();
             let named = {
                 let mut connection = self.pool.get().await?;
@@ -87,17 +100,40 @@ impl Sweeper {
             };
             let doomed: Vec<String> =
                 old.into_iter().map(|object| object.key).filter(|key| !is_named(key, &named)).collect();
-            if !doomed.is_empty() {
-                self.objects.delete(&doomed).await?;
-                removed += doomed.len();
+            // A backup that has begun copies what its snapshot names, which may be among them. Asked last: what was unnamed before it began is in no snapshot of its.
+            if !doomed.is_empty() && self.is_copied().await? {
+                info!("a backup is being made, so nothing is swept");
+                return Ok(removed);
             }
-            self.pulse.beat();
+            if !doomed.is_empty() {
+                removed += match self.objects.delete(&doomed).await {
+                    Ok(()) => doomed.len(),
+                    // What the store kept is looked at again by the next sweep; the rest of the bucket does not wait for it.
+                    Err(ObjectError::Partly(kept)) => {
+                        let code = kept.iter().map(|(_, code)| code.as_str()).next();
+                        warn!(kept = kept.len(), code, "objects that no row names are still there");
+                        doomed.len().saturating_sub(kept.len())
+                    }
+                    Err(error) => return Err(error.into()),
+                };
+            }
+            self.progress.advance();
             from = page.next;
-            if from.is_none() {
+            if from.is_none() || self.shutdown.is_requested() {
                 return Ok(removed);
             }
         }
     }
+}
+
+/// When an object was written: by the store's clock, or where that was ahead, when its upload was begun, as its id tells by ours.
+fn written_at(object: &Listed, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    if stored_time::is_past(object.modified, now) {
+        return Some(object.modified);
+    }
+    let (seconds, nanos) = upload_of(&object.key)?.get_timestamp()?.to_unix();
+    let begun = DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)?;
+    stored_time::is_past(begun, now).then_some(begun)
 }
 
 /// `avatars/{account}/{upload}/{file}`
@@ -140,6 +176,24 @@ fn is_named(key: &str, named: &HashMap<Uuid, bool>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_object_of_a_store_whose_clock_was_ahead_is_as_old_as_its_upload() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let id = |seconds: i64| {
+            let at = u64::try_from(now.timestamp() + seconds).unwrap();
+            Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, at, 0))
+        };
+        let object = |modified: i64, upload: Uuid| Listed {
+            key: format!("avatars/{}/{upload}/original.jpg", Uuid::from_u128(9)),
+            modified: now + chrono::Duration::seconds(modified),
+        };
+        let age = |object| written_at(&object, now).map(|written| (now - written).num_seconds());
+        assert_eq!(age(object(-5, id(-90_000))), Some(5));
+        assert_eq!(age(object(86_400, id(-90_000))), Some(90_000));
+        assert_eq!(age(object(86_400, id(86_400))), None);
+        assert_eq!(age(object(86_400, Uuid::from_u128(1))), None);
+    }
 
     #[test]
     fn an_original_is_named_only_while_it_waits() {

@@ -5,12 +5,9 @@ use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header, encode}
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{
-    ACCESS_LIFETIME_SECONDS,
-    keys::{KeySet, KeysMissing},
-};
+use super::ACCESS_LIFETIME;
+use crate::key::{KeySet, KeysMissing};
 
-const SCOPE: &str = "read:account write:account write:public_keys";
 /// Clocks of replicas may differ by so much.
 const SKEW_SECONDS: i64 = 60;
 
@@ -20,11 +17,28 @@ pub struct Claims {
     /// The vanity name, lower-cased.
     pub sub: String,
     iss: String,
-    aud: String,
-    iat: i64,
-    exp: i64,
-    jti: Uuid,
-    scope: String,
+    /// Whom it is for.
+    pub aud: String,
+    /// When it was signed, in seconds.
+    pub iat: i64,
+    /// When it ends, in seconds.
+    pub exp: i64,
+    /// Its id.
+    pub jti: Uuid,
+    /// What it may be used for, separated by spaces.
+    pub scope: String,
+    /// Its session.
+    pub sid: Uuid,
+}
+
+/// What a token says of its bearer.
+pub struct Grant<'a> {
+    /// The vanity name, lower-cased.
+    pub sub: &'a str,
+    /// The session.
+    pub session: Uuid,
+    /// What it may be used for.
+    pub scope: &'a str,
 }
 
 /// Whom tokens are by and for.
@@ -42,6 +56,9 @@ pub enum TokenError {
     /// Not a JWT of ours at all.
     #[error("the access token is malformed, was not signed by this instance, or is meant for another")]
     Invalid,
+    /// Its key is not here: it may be newer than what was loaded.
+    #[error("the access token is malformed, was not signed by this instance, or is meant for another")]
+    UnknownKey,
     /// It was valid once.
     #[error("the access token has expired; get a new one from POST /oauth/token")]
     Expired,
@@ -51,29 +68,30 @@ pub enum TokenError {
 }
 
 impl Issuer {
-    /// Signs a token for `sub`.
+    /// Signs a token.
     ///
     /// # Errors
     /// When no signing key was loaded yet, or signing fails.
     pub fn sign(
         &self,
         keys: &KeySet,
-        sub: &str,
+        grant: &Grant<'_>,
         jti: Uuid,
         now: DateTime<Utc>,
     ) -> Result<String, TokenError> {
-        let key = keys.signing(now)?;
+        let key = keys.signing()?;
         let mut header = Header::new(Algorithm::ES256);
         header.kid = Some(key.kid.clone());
         let iat = now.timestamp();
         let claims = Claims {
-            sub: sub.to_owned(),
+            sub: grant.sub.to_owned(),
             iss: self.issuer.clone(),
             aud: self.audience.clone(),
             iat,
-            exp: iat + ACCESS_LIFETIME_SECONDS,
+            exp: iat.saturating_add_unsigned(ACCESS_LIFETIME.as_secs()),
             jti,
-            scope: SCOPE.to_owned(),
+            scope: grant.scope.to_owned(),
+            sid: grant.session,
         };
         encode(&header, &claims, &key.encoding).map_err(|_| TokenError::Invalid)
     }
@@ -88,7 +106,8 @@ impl Issuer {
             return Err(KeysMissing.into());
         }
         let header = decode_header(token).map_err(|_| TokenError::Invalid)?;
-        let key = header.kid.as_deref().and_then(|kid| keys.by_id(kid)).ok_or(TokenError::Invalid)?;
+        let kid = header.kid.as_deref().ok_or(TokenError::Invalid)?;
+        let key = keys.by_id(kid).ok_or(TokenError::UnknownKey)?;
         let mut validation = Validation::new(Algorithm::ES256);
         validation.set_issuer(&[&self.issuer]);
         validation.set_audience(&[&self.audience]);

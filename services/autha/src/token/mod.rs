@@ -1,13 +1,14 @@
-//! Tokens: access tokens and their signing keys, refresh tokens and their families. Passwords live in `password`.
+//! Tokens: access tokens, refresh tokens under their sessions. Signing keys live in `key`, passwords in `password`.
 
 pub mod access;
-pub mod keys;
 pub mod refresh;
+
+use std::time::Duration;
 
 use serde::Serialize;
 
-/// How long an access token is valid, in seconds.
-pub const ACCESS_LIFETIME_SECONDS: i64 = 900;
+/// How long an access token is valid.
+pub const ACCESS_LIFETIME: Duration = Duration::from_secs(900);
 
 /// What sign-up, login and refresh answer.
 #[derive(Clone, Serialize)]
@@ -17,18 +18,20 @@ pub struct TokenSet {
     token: String,
     access_token: String,
     refresh_token: String,
-    expires_in: i64,
+    expires_in: u64,
+    scope: String,
 }
 
 impl TokenSet {
     /// Both tokens.
-    pub fn new(access_token: String, refresh_token: String) -> Self {
+    pub fn new(access_token: String, refresh_token: String, scope: String) -> Self {
         Self {
             token_type: "Bearer",
             token: access_token.clone(),
             access_token,
             refresh_token,
-            expires_in: ACCESS_LIFETIME_SECONDS,
+            expires_in: ACCESS_LIFETIME.as_secs(),
+            scope,
         }
     }
 }

@@ -8,12 +8,12 @@ use std::{
 
 use actix_web::{App, HttpServer, Route, dev::ServerHandle, web};
 use anyhow::{Context, Result};
-use orrery_actors::{
-    random::Random,
-    supervise::{Limits, Supervisor},
-    web::health::Health,
-};
-use orrery_gateway::config::Config;
+use orrery_gateway::{Control, Gateway, Parts, Served, SharedCounts, Way, config::Config};
+use orrery_schemas::routes::{Body, Method, Route as Listed};
+use orrery_supervise::clock::Clock;
+use orrery_supervise::random::Random;
+use orrery_supervise::{Limits, Supervisor};
+use orrery_web::health::Health;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -22,10 +22,42 @@ use tokio::{
 
 pub const DEADLINE: Duration = Duration::from_secs(20);
 
+/// What the upstream of these tests serves.
+pub static ROUTES: &[Listed] = &[
+    Listed::post("/create").credentials(),
+    Listed::post("/login").credentials(),
+    Listed::post("/oauth/token").credentials(),
+    Listed::get("/users/@me").bearer(""),
+    Listed::get("/users/@me/avatar").method(Method::Put).body(Body::Upload).bearer(""),
+    Listed::get("/users/@me/avatar").method(Method::Delete).bearer(""),
+    Listed::get("/users/@me/avatar/uploads/{upload}").bearer(""),
+    Listed::get("/users/{id}"),
+    Listed::get("/avatars/{id}"),
+    Listed::get("/avatars/{account}/{upload}/{file}"),
+    Listed::get("/status.json"),
+    Listed::get("/.well-known/jwks.json"),
+    Listed::get("/openapi.yaml"),
+];
+
 /// A server that stops with its test.
 pub struct Running {
     pub address: SocketAddr,
     handle: ServerHandle,
+    /// A gateway's health, which takes its leave.
+    pub health: Option<Health>,
+    /// What replaces a gateway's settings.
+    pub control: Option<Control>,
+}
+
+impl Running {
+    /// Ends as a process does after SIGTERM.
+    pub async fn drain(&self) {
+        if let Some(health) = &self.health {
+            health.drain().begin();
+            health.drain().close_doors().await;
+        }
+        self.handle.stop(true).await;
+    }
 }
 
 impl Drop for Running {
@@ -38,23 +70,51 @@ pub fn config(upstreams: &[SocketAddr]) -> Config {
     Config {
         autha: upstreams.iter().map(|address| format!("http://{address}").parse().unwrap()).collect(),
         workers: 1,
+        // Upstreams of these tests take their connections in an order.
+        probe_every: Duration::ZERO,
         ..Config::default()
     }
 }
 
+/// A gateway before one service with the routes of these tests.
 pub fn gateway(config: &Config) -> Result<Running> {
+    let autha = Served { name: "autha", routes: ROUTES, way: Way::Upstreams(config.autha.clone()) };
+    gateway_before(config, vec![autha])
+}
+
+/// A gateway before these services.
+pub fn gateway_before(config: &Config, served: Vec<Served>) -> Result<Running> {
+    gateway_counting(config, served, None)
+}
+
+/// The same, which counts callers' requests in Redis.
+pub fn gateway_counting(config: &Config, served: Vec<Served>, redis: Option<&str>) -> Result<Running> {
     let runtime: &'static tokio::runtime::Runtime = Box::leak(Box::new(
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?,
     ));
     let random = Random::seeded(7);
-    let health =
-        Health::new(Vec::new(), Supervisor::new(runtime, random.clone(), Limits::default()).unwrap());
+    let supervisor = Supervisor::new(runtime, random.clone(), Limits::default())?;
+    let health = Health::new(Vec::new(), supervisor.clone());
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
-    let server = orrery_gateway::server_on(listener, config, health, random)?;
+    let main = runtime.handle().clone();
+    let parts = Parts {
+        config: config.clone(),
+        served,
+        random,
+        redis: redis.map(|url| SharedCounts { url: url.to_owned().into(), timeout: Duration::from_secs(5) }),
+        objects: None,
+        bus: None,
+        clock: Clock::System,
+        main,
+    };
+    let gateway = Gateway::new(parts)?;
+    gateway.start(&supervisor);
+    let control = gateway.control();
+    let server = gateway.listen_tcp(listener, &health)?;
     let handle = server.handle();
     actix_rt::spawn(server);
-    Ok(Running { address, handle })
+    Ok(Running { address, handle, health: Some(health), control: Some(control) })
 }
 
 /// An upstream that answers everything by one handler.
@@ -70,7 +130,7 @@ pub fn upstream(handler: impl Fn() -> Route + Clone + Send + 'static) -> Result<
     .run();
     let handle = server.handle();
     actix_rt::spawn(server);
-    Ok(Running { address, handle })
+    Ok(Running { address, handle, health: None, control: None })
 }
 
 /// An address at which nobody listens.
@@ -159,6 +219,14 @@ impl Client {
             }
         }
     }
+}
+
+/// The configuration with these lines in place of its defaults.
+pub fn configured(toml: &str) -> Result<Config> {
+    use figment::providers::{Format, Serialized, Toml};
+    let config: Config =
+        figment::Figment::from(Serialized::defaults(config(&[]))).merge(Toml::string(toml)).extract()?;
+    Ok(config)
 }
 
 /// One request of its own connection; `rest` is what follows the request line, without `Host` and `Connection`.

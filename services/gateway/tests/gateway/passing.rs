@@ -8,7 +8,7 @@ use std::sync::{
 use actix_web::{HttpRequest, HttpResponse, http::Method, web};
 use anyhow::Result;
 
-use crate::harness::{ask, config, gateway, upstream};
+use crate::harness::{ask, config, configured, gateway, upstream};
 
 async fn echo(request: HttpRequest) -> HttpResponse {
     let seen: Vec<String> = request
@@ -42,16 +42,47 @@ async fn end_to_end_headers_pass_and_hop_by_hop_ones_do_not() -> Result<()> {
     names.sort_unstable();
     assert_eq!(
         names,
-        ["accept", "accept-encoding", "authorization", "date", "host", "range", "traceparent"],
+        [
+            "accept",
+            "accept-encoding",
+            "authorization",
+            "date",
+            "host",
+            "range",
+            "traceparent",
+            "x-forwarded-for"
+        ],
         "{}",
         reply.body
     );
+    // From where the client calls is ours to say.
+    assert!(reply.body.contains("x-forwarded-for: 127.0.0.1\n"), "{}", reply.body);
     assert!(!reply.body.contains("192.0.2.1") && !reply.body.contains("public.example"), "{}", reply.body);
     assert_eq!(reply.header("x-mine"), "kept");
     assert_eq!(reply.header("server"), "");
     assert_eq!(reply.header("proxy-authenticate"), "");
     assert_eq!(reply.header("x-content-type-options"), "nosniff");
     assert_eq!(reply.header("referrer-policy"), "no-referrer");
+    Ok(())
+}
+
+#[actix_web::test]
+async fn a_service_is_told_for_whom_a_trusted_proxy_asks() -> Result<()> {
+    let autha = upstream(|| web::to(echo))?;
+    let gateway = gateway(&configured(&format!(
+        "autha = 'http://{}'\n[[listeners]]\naddress = '127.0.0.1:0'\ntrusted = ['127.0.0.0/8']\n",
+        autha.address
+    ))?)?;
+    for (claimed, told) in [
+        ("x-forwarded-for: 203.0.113.9, 192.0.2.1\r\n\r\n", "192.0.2.1"),
+        ("forwarded: for=\"[2001:db8::1]:4711\"\r\n\r\n", "2001:db8::1"),
+        ("", "127.0.0.1"),
+    ] {
+        let body = ask(&gateway, "GET /users/ada", claimed).await?.body;
+        let seen: Vec<&str> =
+            body.lines().filter_map(|line| line.strip_prefix("x-forwarded-for: ")).collect();
+        assert_eq!(seen, [told], "{body}");
+    }
     Ok(())
 }
 
@@ -151,6 +182,7 @@ async fn a_head_that_never_ends_is_timed_out() -> Result<()> {
     let gateway = gateway(&config)?;
     let mut client = crate::harness::Client::connect(&gateway).await?;
     client.send("GET /users/ada HTTP/1.1\r\nx-tri").await?;
-    assert_eq!(client.reply().await?.status, 408);
+    let reply = client.reply().await?;
+    assert_eq!((reply.status, reply.header("content-type")), (408, "application/problem+json"), "{reply:?}");
     Ok(())
 }

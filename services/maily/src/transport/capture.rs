@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process,
     sync::atomic::{AtomicU64, Ordering},
 };
@@ -32,7 +32,12 @@ impl Capture {
     }
 
     pub(super) async fn send(&self, mail: &Packed) -> Result<(), SendError> {
-        self.write(&format!("{}.eml", file_stem(&mail.message_id)), &mail.bytes).await.map_err(unwritable)
+        self.write(&self.path(mail), &mail.bytes).await.map_err(unwritable)
+    }
+
+    /// Where a mail lies.
+    pub(super) fn path(&self, mail: &Packed) -> PathBuf {
+        self.dir.join(format!("{}.eml", file_stem(&mail.message_id)))
     }
 
     pub(super) async fn probe(&self) -> Result<(), SendError> {
@@ -46,13 +51,13 @@ impl Capture {
     }
 
     /// Writes beside and renames, so that whoever reads the directory sees the file whole or not at all.
-    async fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+    async fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         // Made each time: a directory swept away while we run is no outage.
         fs::create_dir_all(&self.dir).await?;
         let temporary = self.temporary();
         let written = async {
             fs::write(&temporary, bytes).await?;
-            fs::rename(&temporary, self.dir.join(name)).await
+            fs::rename(&temporary, path).await
         };
         let written = written.await;
         if written.is_err() {
@@ -86,12 +91,12 @@ fn unwritable(error: io::Error) -> SendError {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, path::Path};
+    use std::collections::BTreeSet;
 
     use super::*;
     use crate::{
         config::Config,
-        transport::{OutgoingMail, Transport, samples},
+        transport::{Doubt, OutgoingMail, Transport, samples},
     };
 
     type TestResult = Result<(), Box<dyn std::error::Error>>;
@@ -110,9 +115,11 @@ mod tests {
         let into = dir.path().join("made/on/demand");
         let transport = transport(&into)?;
         let mail = samples::mail("ada", "en");
-        transport.send(&mail).await?;
-        transport.send(&mail).await?;
-        transport.send(&OutgoingMail { message_id: "<0199-b@orrery.example>".into(), ..mail }).await?;
+        transport.send(&mail, &Doubt::ignored()).await?;
+        transport.send(&mail, &Doubt::ignored()).await?;
+        transport
+            .send(&OutgoingMail { message_id: "<0199-b@orrery.example>".into(), ..mail }, &Doubt::ignored())
+            .await?;
         let expected = ["0199-a@orrery.example.eml", "0199-b@orrery.example.eml"];
         assert_eq!(names(&into)?, expected.map(str::to_owned).into());
         Ok(())
@@ -123,12 +130,13 @@ mod tests {
         let dir = tempfile::tempdir()?;
         let transport = transport(dir.path())?;
         let mail = samples::mail("ada", "en");
-        transport.send(&mail).await?;
+        transport.send(&mail, &Doubt::ignored()).await?;
+        let doubt = Doubt::ignored();
         let whole = |bytes: &[u8]| bytes.ends_with(b"--\r\n");
         let path = dir.path().join("0199-a@orrery.example.eml");
         let writers = async {
             for _ in 0..50 {
-                let (one, other) = tokio::join!(transport.send(&mail), transport.send(&mail));
+                let (one, other) = tokio::join!(transport.send(&mail, &doubt), transport.send(&mail, &doubt));
                 one.and(other)?;
             }
             Ok::<_, SendError>(())
@@ -153,7 +161,9 @@ mod tests {
     async fn a_directory_that_cannot_be_is_unreachable() -> TestResult {
         let file = tempfile::NamedTempFile::new()?;
         let transport = transport(&file.path().join("below"))?;
-        for result in [transport.probe().await, transport.send(&samples::mail("ada", "en")).await] {
+        for result in
+            [transport.probe().await, transport.send(&samples::mail("ada", "en"), &Doubt::ignored()).await]
+        {
             assert!(
                 matches!(result, Err(SendError::Unreachable { stage: Stage::Capture, .. })),
                 "{result:?}"

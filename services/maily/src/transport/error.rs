@@ -3,6 +3,8 @@
 
 use std::{fmt, path::PathBuf};
 
+use super::{DkimError, TlsError};
+
 /// Why a mail was not, or perhaps not, sent. `text` and `cause` are scrubbed: no address, no part of one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
@@ -48,7 +50,7 @@ pub enum SendError {
 }
 
 /// How far a mail got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Packing the message; nothing was sent.
     Message,
@@ -66,6 +68,28 @@ pub enum Stage {
     Data,
     /// Writing a file in place of sending.
     Capture,
+}
+
+impl Stage {
+    /// How deep a probe must go to pass this stage: 0 for a log-in and a NOOP.
+    pub(super) fn rank(self) -> u8 {
+        match self {
+            Self::Sender => 1,
+            Self::Recipient => 2,
+            Self::Data => 3,
+            Self::Message | Self::Connect | Self::Login | Self::Idle | Self::Capture => 0,
+        }
+    }
+
+    /// The stage of a rank.
+    pub(super) fn of_rank(rank: u8) -> Self {
+        match rank {
+            0 => Self::Idle,
+            1 => Self::Sender,
+            2 => Self::Recipient,
+            _ => Self::Data,
+        }
+    }
 }
 
 impl fmt::Display for Stage {
@@ -102,14 +126,24 @@ pub enum SetupError {
     #[error("{0}")]
     From(String),
     /// The password's file cannot be read.
-    #[error("maily.smtp.password_file: cannot read {}", path.display())]
+    #[error("{path}.password_file: cannot read {}", file.display())]
     PasswordFile {
+        /// The section of the configuration.
+        path: String,
         /// The file.
-        path: PathBuf,
+        file: PathBuf,
         /// Why not.
         source: std::io::Error,
     },
-    /// The system's certificates cannot be loaded.
-    #[error("maily.smtp.tls: cannot set up TLS")]
-    Tls(#[source] lettre::transport::smtp::Error),
+    /// No certificate could ever be believed.
+    #[error("{path}.tls: cannot set up TLS: {source}")]
+    Tls {
+        /// The section of the configuration.
+        path: String,
+        /// Why not.
+        source: TlsError,
+    },
+    /// A key to sign with cannot be used.
+    #[error(transparent)]
+    Dkim(DkimError),
 }

@@ -9,7 +9,9 @@ use lettre::{
     },
 };
 
-use super::{OutgoingMail, SendError, Stage};
+use chrono::{DateTime, Utc};
+
+use super::{OutgoingMail, SendError, Stage, dkim::Signer};
 
 /// Longest left side of a Message-ID that is written out; a longer one becomes its digest.
 const ID_LIMIT: usize = 120;
@@ -40,7 +42,7 @@ impl Packed {
             .subject(mail.rendered.subject.as_str())
             .date(mail.date.into())
             .message_id(Some(mail.message_id.clone()))
-            .raw_header(header("Content-Language", mail.rendered.locale))
+            .raw_header(header("Content-Language", &mail.rendered.locale))
             // RFC 3834: nobody's holiday notice is to answer this.
             .raw_header(header("Auto-Submitted", "auto-generated"))
             .multipart(MultiPart::alternative_plain_html(
@@ -49,6 +51,25 @@ impl Packed {
             ))
             .map_err(|_| unsendable("the message cannot be packed"))?;
         Ok(Self { from: from.email, to, message_id: mail.message_id.clone(), bytes: message.formatted() })
+    }
+
+    /// Puts a signature in front.
+    ///
+    /// # Errors
+    /// When the library refuses to sign.
+    pub(super) fn sign(&mut self, signer: &Signer, now: DateTime<Utc>) -> Result<(), SendError> {
+        let mut signed =
+            signer.header(&self.bytes, now).map_err(|error| unsendable(&error.to_string()))?.into_bytes();
+        signed.append(&mut self.bytes);
+        self.bytes = signed;
+        Ok(())
+    }
+
+    /// Whether an address needs a server that knows more than ASCII.
+    pub(super) fn is_international(&self) -> bool {
+        [&self.from, &self.to]
+            .iter()
+            .any(|address| !address.user().is_ascii() || !address.domain().is_ascii())
     }
 }
 
@@ -71,6 +92,11 @@ pub fn message_id(event_id: &str, from: &Mailbox) -> String {
     let email = ascii_domain(&from.email);
     let domain = email.as_ref().unwrap_or(&from.email).domain();
     format!("<{left}@{domain}>")
+}
+
+/// The domain of an address as DNS has it.
+pub(super) fn ascii_domain_of(mailbox: &Mailbox) -> String {
+    ascii_domain(&mailbox.email).as_ref().unwrap_or(&mailbox.email).domain().to_owned()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,20 +1,29 @@
 //! `orrery queues dead`: lists, redrives and drops. Which letters are meant is said in `choice`; export and the showing of one live in `export`.
 
+use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
-use orrery_actors::{
-    seal::Sealer,
-    store::dead_letters::{Filter, read, read::Summary},
-};
 use orrery_console::{
-    batches::{self, Batches, Deed},
+    batches::{self, Deed},
     table::{Align, Table, known},
     text,
 };
 use orrery_schemas::email::SEAL_PURPOSE;
+use orrery_seal::Sealer;
+use orrery_store::{
+    Pool,
+    dead_letters::{
+        Filter,
+        read::{self, Summary},
+    },
+};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{EXIT_CODES, End, choice::Choice, export, pool, watched};
+use super::{
+    EXIT_CODES, End,
+    choice::{Choice, Chosen},
+    export, operator, pool, watched,
+};
 use crate::{
     config::Config,
     terminal::{Answer, Progress, ask, out, tell},
@@ -32,6 +41,9 @@ enum Command {
     /// Lists letters, the last first. Nothing in a list is personal.
     #[command(after_help = EXIT_CODES)]
     List(List),
+    /// Counts letters by handler and reason, and in all.
+    #[command(after_help = EXIT_CODES)]
+    Count(Count),
     /// Shows one letter: why it failed, its headers, the event in it.
     #[command(after_help = EXIT_CODES)]
     Show(export::Show),
@@ -59,16 +71,29 @@ struct List {
 }
 
 #[derive(Args)]
+struct Count {
+    #[command(flatten)]
+    choice: Choice,
+}
+
+#[derive(Args)]
 struct Redrive {
     #[command(flatten)]
     choice: Choice,
-    /// All letters.
+    /// All letters. Asks first.
     #[arg(long)]
     all: bool,
-    /// At most so many a second, such as 50/s.
-    #[arg(long, value_name = "N/s", value_parser = rate)]
-    rate: Option<u32>,
+    /// At most so many a second, such as 50/s, or max. A new message waits behind what is redriven.
+    #[arg(long, value_name = "N/s", default_value = "100/s", value_parser = rate)]
+    rate: Rate,
+    /// Does not ask.
+    #[arg(long)]
+    yes: bool,
 }
+
+/// Letters a second; none: as fast as it goes.
+#[derive(Clone, Copy)]
+struct Rate(Option<u32>);
 
 #[derive(Args)]
 struct Remove {
@@ -82,33 +107,40 @@ struct Remove {
     yes: bool,
 }
 
-fn rate(text: &str) -> Result<u32, String> {
-    text.strip_suffix("/s")
-        .unwrap_or(text)
-        .parse()
-        .ok()
-        .filter(|rate| *rate > 0)
-        .ok_or_else(|| "write letters a second, such as 50/s".to_owned())
+fn rate(text: &str) -> Result<Rate, String> {
+    if text == "max" {
+        return Ok(Rate(None));
+    }
+    let rate = text.strip_suffix("/s").unwrap_or(text).parse().ok().filter(|rate| *rate > 0);
+    rate.map(|rate| Rate(Some(rate))).ok_or_else(|| "write letters a second, such as 50/s, or max".to_owned())
 }
 
 /// Does what was asked for.
 pub async fn run(config: &Config, dead: Dead, json: bool) -> anyhow::Result<End> {
     match dead.command {
         Command::List(arguments) => list(config, arguments, json).await,
+        Command::Count(Count { choice }) => count(config, choice, json).await,
         Command::Show(arguments) => export::show(config, &arguments, json).await,
-        Command::Redrive(Redrive { choice, all, rate }) => {
+        Command::Redrive(Redrive { choice, all, rate, yes }) => {
             if choice.is_empty() && !all {
                 return Ok(unchosen());
             }
-            redrive(config, choice.filter(), rate, json).await
+            // Whoever names letters has thought of them.
+            let asks = all && !yes;
+            redrive(config, choice, rate, asks, json).await
         }
         Command::Drop(Remove { choice, all, yes }) => {
             if choice.is_empty() && !all {
                 return Ok(unchosen());
             }
-            remove(config, choice.filter(), yes, json).await
+            remove(config, choice, yes, json).await
         }
-        Command::Export(arguments) => export::export(config, arguments).await,
+        Command::Export(arguments) => {
+            if arguments.is_unchosen() {
+                return Ok(unchosen());
+            }
+            export::export(config, arguments).await
+        }
     }
 }
 
@@ -125,6 +157,7 @@ pub fn sealer(config: &Config, reveal: bool) -> anyhow::Result<Option<Sealer>> {
         return Ok(None);
     }
     let ring = config
+        .shared
         .keys
         .mail()
         .map_err(|fault| anyhow::anyhow!("--reveal opens addresses with the mail key: {fault}"))?;
@@ -132,9 +165,12 @@ pub fn sealer(config: &Config, reveal: bool) -> anyhow::Result<Option<Sealer>> {
 }
 
 async fn list(config: &Config, arguments: List, json: bool) -> anyhow::Result<End> {
-    let filter = arguments.choice.filter();
     let limit = usize::from(arguments.limit);
     let pool = pool(config)?;
+    let filter = match arguments.choice.filter(config, &pool).await? {
+        Chosen::Letters(filter) => filter,
+        other => return Ok(other.end()),
+    };
     // One more than is shown tells whether there is another page.
     let mut letters = {
         let mut connection = pool.get().await?;
@@ -181,8 +217,47 @@ fn page(letters: &[Summary]) -> Vec<String> {
     first.lines().into_iter().zip(second.lines()).flat_map(<[String; 2]>::from).collect()
 }
 
-async fn redrive(config: &Config, filter: Filter, rate: Option<u32>, json: bool) -> anyhow::Result<End> {
+/// Reasons that are shown one by one.
+const REASONS: usize = 50;
+
+async fn count(config: &Config, choice: Choice, json: bool) -> anyhow::Result<End> {
     let pool = pool(config)?;
+    let filter = match choice.filter(config, &pool).await? {
+        Chosen::Letters(filter) => filter,
+        other => return Ok(other.end()),
+    };
+    let (by_handler, until) = batches::chosen(&pool, &filter).await?;
+    let total: u64 = by_handler.iter().map(|(_, letters)| letters).sum();
+    let filter = Filter { until: Some(until), ..filter };
+    let mut connection = pool.get().await?;
+    let reasons = read::reasons(&mut connection, &filter, i64::try_from(REASONS)?).await?;
+    if json {
+        let handlers: serde_json::Map<_, _> =
+            by_handler.iter().map(|(handler, letters)| (handler.clone(), json!(letters))).collect();
+        out(&text::json(&json!({"total": total, "handlers": handlers, "reasons": reasons}))?)?;
+    } else {
+        let mut table =
+            Table::new(&[("LETTERS", Align::Right), ("HANDLER", Align::Left), ("REASON", Align::Left)]);
+        for row in &reasons {
+            table.row([row.letters.to_string(), row.handler.clone(), row.reason.clone()]);
+        }
+        for line in table.lines() {
+            out(&line)?;
+        }
+        if reasons.len() == REASONS {
+            tell("there are more reasons: narrow it down by --handler, --type or --newer-than");
+        }
+        out(&format!("{} in all", text::count(total, "dead letter")))?;
+    }
+    Ok(if total == 0 { End::Nothing } else { End::Done })
+}
+
+async fn redrive(config: &Config, choice: Choice, rate: Rate, asks: bool, json: bool) -> anyhow::Result<End> {
+    let pool = pool(config)?;
+    let filter = match choice.filter(config, &pool).await? {
+        Chosen::Letters(filter) => filter,
+        other => return Ok(other.end()),
+    };
     let (chosen, until) = batches::chosen(&pool, &filter).await?;
     let watched = watched(config);
     let homeless: Vec<_> = chosen
@@ -196,20 +271,41 @@ async fn redrive(config: &Config, filter: Filter, rate: Option<u32>, json: bool)
         "no enabled service has the handler {}: enable it and run 'orrery migrate', or choose others by --handler",
         homeless.join(", ")
     );
-    let deed = Deed::Redrive(config.broker.event_lifetime);
-    let batches = Batches::new(pool, filter, until, deed, rate);
-    work(batches, ["redriving", "redriven"], &chosen, json).await
+    let total: u64 = chosen.iter().map(|(_, letters)| letters).sum();
+    if total > 0 && asks {
+        match ask(&format!("send {} again ({})?", text::count(total, "dead letter"), listed(&chosen)), false)
+            .await?
+        {
+            Answer::Yes => {}
+            Answer::Nobody => return Ok(End::Usage),
+            Answer::No => {
+                tell("nothing was redriven");
+                return Ok(End::Part);
+            }
+        }
+    }
+    let deed = Deed::Redrive(config.shared.broker.event_lifetime);
+    work(&pool, (filter, until, deed, rate.0), ["redriving", "redriven"], &chosen, json).await
 }
 
-async fn remove(config: &Config, filter: Filter, yes: bool, json: bool) -> anyhow::Result<End> {
+/// Handlers with their letters, in words.
+fn listed(chosen: &[(String, u64)]) -> String {
+    let by_handler: Vec<_> =
+        chosen.iter().map(|(handler, n)| format!("{} {n}", text::safe(handler))).collect();
+    by_handler.join(", ")
+}
+
+async fn remove(config: &Config, choice: Choice, yes: bool, json: bool) -> anyhow::Result<End> {
     let pool = pool(config)?;
+    let filter = match choice.filter(config, &pool).await? {
+        Chosen::Letters(filter) => filter,
+        other => return Ok(other.end()),
+    };
     let (chosen, until) = batches::chosen(&pool, &filter).await?;
     let total: u64 = chosen.iter().map(|(_, letters)| letters).sum();
     if total > 0 {
-        let by_handler: Vec<_> =
-            chosen.iter().map(|(handler, n)| format!("{} {n}", text::safe(handler))).collect();
         let what = text::count(total, "dead letter");
-        match ask(&format!("throw {what} away for good ({})?", by_handler.join(", ")), yes).await? {
+        match ask(&format!("throw {what} away for good ({})?", listed(&chosen)), yes).await? {
             Answer::Yes => {}
             Answer::Nobody => return Ok(End::Usage),
             Answer::No => {
@@ -218,17 +314,26 @@ async fn remove(config: &Config, filter: Filter, yes: bool, json: bool) -> anyho
             }
         }
     }
-    work(Batches::new(pool, filter, until, Deed::Drop, None), ["dropping", "dropped"], &chosen, json).await
+    work(&pool, (filter, until, Deed::Drop, None), ["dropping", "dropped"], &chosen, json).await
 }
 
 /// Batch after batch, until there are no more letters or Ctrl-C.
 async fn work(
-    mut batches: Batches,
+    pool: &Pool,
+    (filter, until, deed, rate): (Filter, DateTime<Utc>, Deed, Option<u32>),
     [doing, done]: [&'static str; 2],
     chosen: &[(String, u64)],
     json: bool,
 ) -> anyhow::Result<End> {
     let total = chosen.iter().map(|(_, letters)| letters).sum();
+    if total == 0 {
+        if json {
+            out(&json!({done: 0}).to_string())?;
+        }
+        tell("no dead letter matches, or another command has them in hand");
+        return Ok(End::Nothing);
+    }
+    let (mut batches, begun) = operator(pool)?.letters(filter, until, deed, rate).await?;
     let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
     let mut progress = Progress::new(doing, "letter", total);
     let ended = loop {
@@ -244,6 +349,7 @@ async fn work(
     };
     drop(progress);
     let n = batches.done();
+    begun.end(&if ended.is_ok() { format!("{n} done") } else { format!("ended after {n}") }).await?;
     if json {
         out(&json!({done: n}).to_string())?;
     } else if n > 0 {

@@ -10,21 +10,26 @@ use std::{
 use anyhow::Context;
 use chrono::SecondsFormat;
 use clap::Args;
-use orrery_actors::store::dead_letters::{
-    DROPPED, Filter,
-    read::{self, Letter},
-};
 use orrery_console::{
     batches,
     letter::View,
     table::known,
     text::{self, safe},
 };
-use uuid::Uuid;
+use orrery_store::dead_letters::{
+    DROPPED, Filter,
+    read::{self, StoredLetter},
+};
 
-use super::{End, choice::Choice, dead::sealer, pool};
+use super::{
+    End,
+    choice::{Choice, Chosen, IdPrefix},
+    dead::sealer,
+    pool,
+};
 use crate::{
     config::Config,
+    services::SERVICES,
     terminal::{Progress, out, tell},
 };
 
@@ -34,8 +39,8 @@ const PAGE: i64 = 200;
 /// Which letter to show.
 #[derive(Args)]
 pub struct Show {
-    /// The letter's id, from `queues dead list`.
-    id: Uuid,
+    /// The letter's id, or the beginning of it, from `queues dead list`.
+    id: IdPrefix,
     /// Opens sealed addresses with the configuration's mail key, and shows names and what others wrote.
     #[arg(long)]
     reveal: bool,
@@ -46,6 +51,9 @@ pub struct Show {
 pub struct Export {
     #[command(flatten)]
     choice: Choice,
+    /// All letters.
+    #[arg(long)]
+    all: bool,
     /// The file to write, which must not be there yet; only its owner may read it. Without it: standard output.
     #[arg(long, value_name = "FILE")]
     to: Option<PathBuf>,
@@ -55,19 +63,27 @@ pub struct Export {
 }
 
 /// The queues of all bridges, also of one that is turned off by now.
-fn bridges() -> [&'static str; 2] {
-    [orrery_maily::legacy::bridge().queue, orrery_spinoza::notifications::bridge().queue]
+fn bridges() -> Vec<&'static str> {
+    SERVICES.iter().flat_map(|definition| definition.bridge_queues).copied().collect()
+}
+
+impl Export {
+    /// Whether no letters were named, nor all.
+    pub fn is_unchosen(&self) -> bool {
+        self.choice.is_empty() && !self.all
+    }
 }
 
 /// Shows one.
 pub async fn show(config: &Config, arguments: &Show, json: bool) -> anyhow::Result<End> {
     let key = sealer(config, arguments.reveal)?;
-    let filter = Filter { ids: Some(vec![arguments.id]), ..Filter::default() };
     let pool = pool(config)?;
+    let Some(id) = arguments.id.resolve(&pool).await? else { return Ok(End::Nothing) };
+    let filter = Filter { ids: Some(vec![id]), ..Filter::default() };
     let mut connection = pool.get().await?;
     let letters = read::letters(&mut connection, &filter, None, 1).await?;
     let Some(letter) = letters.first() else {
-        tell(&format!("there is no dead letter {}", arguments.id));
+        tell(&format!("there is no dead letter {id}"));
         return Ok(End::Nothing);
     };
     let view = View::shown(letter, key.as_ref(), &bridges());
@@ -79,7 +95,7 @@ pub async fn show(config: &Config, arguments: &Show, json: bool) -> anyhow::Resu
     Ok(End::Done)
 }
 
-fn page(letter: &Letter, view: &View<'_>, reveal: bool) -> anyhow::Result<String> {
+fn page(letter: &StoredLetter, view: &View<'_>, reveal: bool) -> anyhow::Result<String> {
     let summary = &letter.summary;
     let time = |time: &chrono::DateTime<chrono::Utc>| time.to_rfc3339_opts(SecondsFormat::Millis, true);
     let mut lines = Vec::new();
@@ -136,7 +152,10 @@ fn page(letter: &Letter, view: &View<'_>, reveal: bool) -> anyhow::Result<String
 pub async fn export(config: &Config, arguments: Export) -> anyhow::Result<End> {
     let key = sealer(config, arguments.reveal)?;
     let pool = pool(config)?;
-    let filter = arguments.choice.filter();
+    let filter = match arguments.choice.filter(config, &pool).await? {
+        Chosen::Letters(filter) => filter,
+        other => return Ok(other.end()),
+    };
     let (chosen, until) = batches::chosen(&pool, &filter).await?;
     let total: u64 = chosen.iter().map(|(_, letters)| letters).sum();
     if total == 0 {

@@ -7,11 +7,11 @@ use std::{
 
 use chrono::SecondsFormat;
 use clap::Args;
-use orrery_actors::clock::Clock;
 use orrery_console::{
     figures::{Figures, Observer},
     text,
 };
+use orrery_supervise::clock::Clock;
 
 use super::{End, pool, watched};
 use crate::{config::Config, terminal::out};
@@ -25,13 +25,13 @@ pub struct Watch {
 }
 
 fn pause(text: &str) -> Result<Duration, String> {
-    let pause = orrery_actors::config::duration(text)?;
+    let pause = orrery_config::duration(text)?;
     if pause < Duration::from_millis(100) { Err("at least 100ms".to_owned()) } else { Ok(pause) }
 }
 
 fn observer(config: &Config) -> anyhow::Result<Observer> {
     let watched = watched(config);
-    Ok(Observer::new(&config.broker, pool(config)?, watched))
+    Ok(Observer::new(&config.shared.broker, pool(config)?, watched))
 }
 
 /// Looks once.

@@ -6,16 +6,23 @@ mod export;
 mod list;
 mod purge;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
-use orrery_actors::{bus::HandlerSpec, store::Pool};
-use orrery_console::broker::Watched;
+use orrery_console::{
+    CONSOLE,
+    audit::{Actor, Face},
+    broker::Watched,
+    operator::Operator,
+};
+use orrery_store::Pool;
+use orrery_supervise::random::Random;
 use tokio::runtime::Handle;
 
-use crate::{config::Config, wiring};
+use crate::config::Config;
 
-const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing matched.";
+/// What the exit codes of commands for an operator mean.
+pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing matched.";
 
 /// What `orrery queues` is asked for.
 #[derive(Args)]
@@ -87,15 +94,16 @@ pub async fn run(config: Config, queues: Queues) -> anyhow::Result<ExitCode> {
 
 /// Whose queues and letters are looked at.
 fn watched(config: &Config) -> Watched {
-    Watched { handlers: handlers(config), bridges: wiring::bridges(config) }
+    Watched { handlers: config.handlers(), bridges: config.bridges(), producers: config.enabled_names() }
 }
 
-/// The handlers of the enabled services.
-fn handlers(config: &Config) -> Vec<HandlerSpec> {
-    config.services.0.iter().flat_map(|service| wiring::handlers(config, *service)).collect()
+/// One connection with the console's role: commands go one step after the other, and may take their time.
+pub fn pool(config: &Config) -> anyhow::Result<Pool> {
+    Ok(Pool::operating(&config.shared.database, CONSOLE, 1, Duration::ZERO, Handle::current())?)
 }
 
-/// One connection as the configured user: commands go one step after the other.
-fn pool(config: &Config) -> anyhow::Result<Pool> {
-    Ok(Pool::admin(&config.database, 1, Handle::current())?)
+/// Whoever runs the command, acting by `pool`.
+pub fn operator(pool: &Pool) -> anyhow::Result<Operator> {
+    let actor = Actor { name: crate::console::user(), face: Face::CommandLine };
+    Ok(Operator::new(pool.clone(), Random::system()?, actor))
 }

@@ -1,14 +1,14 @@
 //! `orrery queues purge`.
 
 use clap::Args;
-use orrery_actors::bus::{Bus, BusError};
+use orrery_bus::{Bus, BusError};
 use orrery_console::{
-    purge::{self, Lanes},
+    purge::{self, Kinds},
     text,
 };
 use serde_json::json;
 
-use super::{End, handlers};
+use super::End;
 use crate::{
     config::Config,
     terminal::{Answer, ask, out, tell},
@@ -20,7 +20,7 @@ pub struct Purge {
     /// A handler, such as maily.email, which means its own queue; or one of its queues, such as maily.email.retry.2000.
     #[arg(value_name = "QUEUE|HANDLER")]
     name: String,
-    /// The handler's quarantine lane.
+    /// The handler's quarantine queue.
     #[arg(long)]
     quarantine: bool,
     /// The handler's retry queues.
@@ -36,15 +36,15 @@ pub struct Purge {
 
 /// Empties.
 pub async fn run(config: &Config, arguments: &Purge, json: bool) -> anyhow::Result<End> {
-    let lanes = Lanes { quarantine: arguments.quarantine, retry: arguments.retry, dead: arguments.dead };
-    let queues = match purge::queues(&arguments.name, lanes, &handlers(config)) {
+    let kinds = Kinds { quarantine: arguments.quarantine, retry: arguments.retry, dead: arguments.dead };
+    let queues = match purge::queues(&arguments.name, kinds, &config.handlers()) {
         Ok(queues) => queues,
         Err(error) => {
             tell(&format!("orrery: {}", text::safe(&error.to_string())));
             return Ok(End::Usage);
         }
     };
-    let bus = Bus::new(config.broker.clone());
+    let bus = Bus::new(config.shared.broker.clone());
     let connection = bus.connect("console").await?;
     let waiting = purge::waiting(&bus, &connection, &queues).await?;
     let total = waiting.iter().sum();
@@ -65,8 +65,9 @@ pub async fn run(config: &Config, arguments: &Purge, json: bool) -> anyhow::Resu
                 End::Part
             }
             Answer::Yes => {
+                let operator = super::operator(&super::pool(config)?)?;
                 for (queue, _) in queues.iter().zip(&waiting).filter(|(_, waiting)| **waiting > 0) {
-                    let purged = purge::purge(&bus, &connection, queue).await?;
+                    let purged = operator.purge(&bus, &connection, queue).await?;
                     out(&if json {
                         json!({"queue": queue, "purged": purged}).to_string()
                     } else {

@@ -1,28 +1,53 @@
-//! Decodes the first frame of a GIF (GIF89a specification), placed on its screen.
+//! Decodes the first frame of a GIF (GIF89a specification), placed on its canvas.
 
-use std::io::Cursor;
+use gif::{ColorOutput, DecodeOptions, MemoryLimit};
+use orrery_picture_header::{Format, Header, Layout};
 
-use image::ImageDecoder;
-use image::codecs::gif::GifDecoder;
+use super::Rejection;
+use super::preset::Size;
+use super::raster::{Raster, Samples};
 
-use super::raster::Raster;
-use super::{Limits, Rejection};
-
-const GIF: &str = "GIF";
-const UNSUPPORTED: &str = "This kind of GIF";
-
-pub(super) fn decode(input: &[u8], limits: &Limits) -> Result<Raster, Rejection> {
-    // The logical screen's width and height follow the six bytes of the signature.
-    let Some(&[w0, w1, h0, h1]) = input.get(6..10) else {
-        return Err(Rejection::corrupt(GIF, "the file ends in its header"));
+pub(super) fn decode(input: &[u8], header: &Header) -> Result<Raster, Rejection> {
+    let corrupt = |error: gif::DecodingError| Rejection::corrupt(Format::Gif, error);
+    let Layout::Gif { left, top, width, height } = header.layout else {
+        return Err(Rejection::corrupt(Format::Gif, "its header is none of a GIF"));
     };
-    limits.check(u16::from_le_bytes([w0, w1]).into(), u16::from_le_bytes([h0, h1]).into())?;
+    let mut options = DecodeOptions::new();
+    options.set_color_output(ColorOutput::Indexed);
+    options.set_memory_limit(MemoryLimit::Unlimited);
+    let mut decoder = options.read_info(input).map_err(corrupt)?;
+    let frame = decoder.next_frame_info().map_err(corrupt)?;
+    let Some(frame) = frame.filter(|f| (u32::from(f.width), u32::from(f.height)) == (width, height)) else {
+        return Err(Rejection::corrupt(Format::Gif, "its first frame is not the one of its header"));
+    };
+    let transparent = frame.transparent.map(usize::from);
+    let row_bytes = usize::from(frame.width);
+    let mut indices = vec![0; row_bytes * usize::from(frame.height)];
+    decoder.read_into_buffer(&mut indices).map_err(corrupt)?;
+    let mut colors: Vec<[u8; 4]> = decoder
+        .palette()
+        .map_err(corrupt)?
+        .as_chunks::<3>()
+        .0
+        .iter()
+        .map(|&[red, green, blue]| [red, green, blue, u8::MAX])
+        .collect();
+    // An index beyond the palette is nothing that can be seen.
+    colors.resize(256, [0; 4]);
+    if let Some(color) = transparent.and_then(|index| colors.get_mut(index)) {
+        *color = [0; 4];
+    }
 
-    let as_rejection = |error| Rejection::from_image(GIF, UNSUPPORTED, error);
-    let mut decoder = GifDecoder::new(Cursor::new(input)).map_err(as_rejection)?;
-    // A frame has dimensions of its own, and may be larger than the screen.
-    let mut frame_limits = image::Limits::no_limits();
-    frame_limits.max_alloc = Some(limits.max_pixels.saturating_mul(4));
-    decoder.set_limits(frame_limits).map_err(as_rejection)?;
-    Raster::read(decoder, GIF, UNSUPPORTED)
+    let size = Size { width: header.width, height: header.height };
+    let mut raster = Raster::new(size, Samples::Rgba, 8);
+    let to_usize = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let (canvas, _) = raster.image.buffer_mut().as_chunks_mut::<4>();
+    let rows = canvas.chunks_exact_mut(to_usize(header.width)).skip(to_usize(top));
+    // What lies beyond the canvas is cut off.
+    for (row, indices) in rows.zip(indices.chunks_exact(row_bytes)) {
+        for (pixel, index) in row.iter_mut().skip(to_usize(left)).zip(indices) {
+            *pixel = colors.get(usize::from(*index)).copied().unwrap_or_default();
+        }
+    }
+    Ok(raster)
 }

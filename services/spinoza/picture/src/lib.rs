@@ -1,90 +1,72 @@
-//! From the bytes somebody uploaded to square WebP pictures: pure, synchronous functions that do no I/O.
-//! Work for a thread of the bounded pool, never for a request's or an actor's. Storage and events live elsewhere.
+//! From the bytes somebody uploaded to the pictures of a preset: pure, synchronous functions that do no I/O.
+//! Work for a worker process of `orrery-picture-worker`, never for a request's or an actor's thread. Storage and events live elsewhere.
 
+mod color;
+mod cost;
 mod decode;
 mod encode;
-mod format;
+mod exif;
+mod geometry;
 mod gif;
 mod jpeg;
 mod png;
+mod preset;
 mod raster;
 mod rejection;
-mod square;
+mod resize;
 #[cfg(test)]
 mod tests;
 mod webp;
 
+pub use cost::{Cost, cost};
+pub use orrery_picture_header::{Fault, Format, Header, Limits, Scanner, read as read_header};
+pub use preset::{Fit, Focus, MAX_SIDE, Output, OutputFormat, Preset, Size};
 pub use rejection::Rejection;
 
-/// The longest side the WebP format can hold, in pixels (RFC 9649, section 2.6).
-const MAX_WEBP_SIDE: u32 = 16_383;
-
-/// What an uploaded picture may measure; checked on its header, before anything is decoded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// The most pixels in all (width times height). Decoding takes up to 8 bytes of memory for each.
-    pub max_pixels: u64,
-    /// The longest side, in pixels.
-    pub max_side: u32,
-    /// The shortest side, in pixels.
-    pub min_side: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { max_pixels: 50_000_000, max_side: 16_384, min_side: 16 }
-    }
-}
-
-impl Limits {
-    /// Refuses a picture of this size if it is larger or smaller than allowed.
-    fn check(&self, width: u32, height: u32) -> Result<(), Rejection> {
-        self.check_upper(width, height)?;
-        if width.min(height) < self.min_side {
-            return Err(Rejection::TooSmall { width, height, min_side: self.min_side });
-        }
-        Ok(())
-    }
-
-    /// Refuses a picture, or a part of one, that would take more memory than allowed.
-    fn check_upper(&self, width: u32, height: u32) -> Result<(), Rejection> {
-        let pixels = u64::from(width) * u64::from(height);
-        if pixels > self.max_pixels || width.max(height) > self.max_side {
-            let (max_pixels, max_side) = (self.max_pixels, self.max_side);
-            return Err(Rejection::TooLarge { width, height, max_pixels, max_side });
-        }
-        Ok(())
-    }
-}
-
-/// One finished picture: a square, as WebP, without any metadata.
+/// One finished picture, without any metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variant {
-    /// Width and height, in pixels.
-    pub side: u32,
-    /// The WebP file. Equal input gives equal bytes, so that they can be addressed by their digest.
+    /// In pixels.
+    pub width: u32,
+    /// In pixels.
+    pub height: u32,
+    /// Its format.
+    pub format: OutputFormat,
+    /// The file. Equal input gives equal bytes, so that they can be addressed by their digest.
     pub bytes: Vec<u8>,
 }
 
-/// Makes one upright, centre-cropped square of each of the `sides` (in pixels, in that order) from a
-/// JPEG, PNG, WebP or GIF (of an animation its first frame).
+/// What becomes of an upload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Optimised {
+    /// Largest first; of each size one for each of the preset's outputs, in their order.
+    pub variants: Vec<Variant>,
+    /// A placeholder of some 25 bytes (ThumbHash), to be shown while the picture is fetched.
+    pub thumbhash: Vec<u8>,
+}
+
+/// Makes the preset's pictures, upright and in sRGB, from a JPEG, PNG, WebP or GIF (of an animation its first frame).
 ///
-/// A picture smaller than a side is enlarged, so every side asked for is there. Colour profiles are ignored.
+/// No variant has more pixels than the part of the original that it shows: sizes that would are made as large as that, once.
 ///
 /// # Errors
 /// A [`Rejection`] says what is wrong with the picture; only [`Rejection::Failed`] is our own fault.
-pub fn optimise(input: &[u8], sides: &[u32], limits: &Limits) -> Result<Vec<Variant>, Rejection> {
-    let Some(&largest) = sides.iter().max() else { return Ok(Vec::new()) };
-    if largest > MAX_WEBP_SIDE || sides.contains(&0) {
-        return Err(Rejection::failed("sides", format!("sides must be 1 to {MAX_WEBP_SIDE}, not {sides:?}")));
-    }
-    let raster = decode::decode(input, largest, limits)?;
+pub fn optimise(input: &[u8], preset: &Preset, limits: &Limits) -> Result<Optimised, Rejection> {
+    preset.check().map_err(|fault| Rejection::failed("preset", fault))?;
+    let raster = decode::decode(input, preset, limits)?;
     let orientation = raster.orientation;
-    let mut variants = Vec::with_capacity(sides.len());
-    for (mut picture, &side) in square::squares(raster, sides)?.into_iter().zip(sides) {
+    let mut variants = Vec::new();
+    let mut thumbhash = Vec::new();
+    for mut picture in resize::pictures(raster, preset)? {
         // Turning comes after the reduction: here it moves thousands of pixels, before it millions.
-        picture.apply_orientation(orientation);
-        variants.push(Variant { side, bytes: encode::webp(&picture)? });
+        orientation.apply(&mut picture);
+        for output in &preset.outputs {
+            let bytes = encode::encode(&picture, *output)?;
+            let (width, height) = (picture.width(), picture.height());
+            variants.push(Variant { width, height, format: output.format, bytes });
+        }
+        // Of the last, which is the smallest.
+        thumbhash = encode::thumbhash(&picture);
     }
-    Ok(variants)
+    Ok(Optimised { variants, thumbhash })
 }

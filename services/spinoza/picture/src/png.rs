@@ -1,29 +1,27 @@
-//! Decodes PNG (ISO/IEC 15948), of an animated one the still picture, and finds its Exif block.
+//! Decodes PNG (ISO/IEC 15948), of an animated one the still picture, and finds what it says of its colours and its orientation.
 
 use std::io::Cursor;
 
-use image::codecs::png::PngDecoder;
+use orrery_picture_header::{Format, Header};
+use png::{BitDepth, ColorType, Decoder, DecodingError, Info, Limits, Transformations};
 
-use super::raster::{Raster, orientation};
-use super::{Limits, Rejection};
+use super::Rejection;
+use super::color::{Encoding, Primaries};
+use super::exif::Orientation;
+use super::preset::Size;
+use super::raster::{Raster, Samples};
 
-const PNG: &str = "PNG";
-const UNSUPPORTED: &str = "This kind of PNG";
+/// What the decoder may allocate beside the pixels, in bytes: rows, and a colour profile, which can be a compressed bomb.
+pub(super) const MAX_BESIDE_BYTES: usize = 16 * 1024 * 1024;
 
-/// What the decoder may allocate beside the pixels, in bytes: a row, and metadata, which can be compressed bombs.
-const MAX_METADATA_BYTES: u64 = 16 * 1024 * 1024;
-
-pub(super) fn decode(input: &[u8], limits: &Limits) -> Result<Raster, Rejection> {
-    let mut exif = None;
+pub(super) fn decode(input: &[u8], header: &Header) -> Result<Raster, Rejection> {
+    let corrupt = |error: DecodingError| Rejection::corrupt(Format::Png, error);
+    let mut exif = Vec::new();
     let mut is_complete = false;
-    for (index, (kind, body)) in (Chunks { rest: input.get(8..).unwrap_or_default() }).enumerate() {
-        match (index, kind, body) {
-            (0, b"IHDR", &[w0, w1, w2, w3, h0, h1, h2, h3, ..]) => {
-                limits.check(u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]))?;
-            }
-            (0, ..) => return Err(Rejection::corrupt(PNG, "the file does not start with its header")),
-            (_, b"eXIf", block) => exif = exif.or(Some(block)),
-            (_, b"IEND", _) => {
+    for (kind, body) in (Chunks { rest: input.get(8..).unwrap_or_default() }) {
+        match kind {
+            b"eXIf" => exif.push(body),
+            b"IEND" => {
                 is_complete = true;
                 break;
             }
@@ -32,15 +30,63 @@ pub(super) fn decode(input: &[u8], limits: &Limits) -> Result<Raster, Rejection>
     }
     // The decoder is content once it has all pixels, or what it takes for all.
     if !is_complete {
-        return Err(Rejection::corrupt(PNG, "the file ends before its last chunk"));
+        return Err(Rejection::corrupt(Format::Png, "the file ends before its last chunk"));
     }
-    let mut metadata_limits = image::Limits::no_limits();
-    metadata_limits.max_alloc = Some(MAX_METADATA_BYTES);
-    let decoder = PngDecoder::with_limits(Cursor::new(input), metadata_limits)
-        .map_err(|error| Rejection::from_image(PNG, UNSUPPORTED, error))?;
-    let mut raster = Raster::read(decoder, PNG, UNSUPPORTED)?;
-    raster.orientation = orientation(exif);
+    let mut decoder = Decoder::new_with_limits(Cursor::new(input), Limits { bytes: MAX_BESIDE_BYTES });
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_transformations(Transformations::EXPAND);
+    let mut reader = decoder.read_info().map_err(corrupt)?;
+    let (color, depth) = reader.output_color_type();
+    let samples = match color {
+        ColorType::Grayscale => Samples::Grey,
+        ColorType::GrayscaleAlpha => Samples::GreyAlpha,
+        ColorType::Rgb => Samples::Rgb,
+        ColorType::Rgba => Samples::Rgba,
+        ColorType::Indexed => return Err(Rejection::failed("png", "the palette was not expanded")),
+    };
+    let is_wide = depth == BitDepth::Sixteen;
+    let size = Size { width: header.width, height: header.height };
+    let mut raster = Raster::new(size, samples, if is_wide { 16 } else { 8 });
+    if reader.output_buffer_size() != Some(raster.image.buffer().len()) {
+        return Err(Rejection::corrupt(Format::Png, "the frame is not of the size of its header"));
+    }
+    reader.next_frame(raster.image.buffer_mut()).map_err(corrupt)?;
+    if is_wide {
+        let (pairs, _) = raster.image.buffer_mut().as_chunks_mut::<2>();
+        pairs.iter_mut().for_each(|pair| *pair = u16::from_be_bytes(*pair).to_ne_bytes());
+    }
+    raster.encoding = encoding(reader.info());
+    raster.orientation = Orientation::of_blocks(exif);
     Ok(raster)
+}
+
+/// What a PNG says of its colours, in the order in which it counts (PNG specification, third edition, 4.3).
+fn encoding(info: &Info) -> Encoding {
+    if let Some(points) = info.coding_independent_code_points {
+        return Encoding::CodePoints {
+            primaries: points.color_primaries,
+            transfer: points.transfer_function,
+        };
+    }
+    if let Some(profile) = &info.icc_profile {
+        return Encoding::Icc(profile.to_vec());
+    }
+    match (info.srgb, info.gama_chunk) {
+        (None, Some(gamma)) => Encoding::Gamma {
+            exponent: gamma.into_value(),
+            primaries: info.chrm_chunk.map(|points| Primaries {
+                white: pair(points.white),
+                red: pair(points.red),
+                green: pair(points.green),
+                blue: pair(points.blue),
+            }),
+        },
+        _ => Encoding::Srgb,
+    }
+}
+
+fn pair((x, y): (png::ScaledFloat, png::ScaledFloat)) -> (f32, f32) {
+    (x.into_value(), y.into_value())
 }
 
 /// The chunks with their types, as far as they are whole; checksums are the decoder's business.

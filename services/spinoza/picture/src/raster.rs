@@ -1,63 +1,76 @@
 //! Decoded pixels on their way from a decoder to the resizer, in the decoder's own pixel type: no full-size copy
 //! is made to unify them.
 
-use fast_image_resize::PixelType;
-use fast_image_resize::images::Image;
-use image::metadata::Orientation;
-use image::{ColorType, ImageDecoder};
+use orrery_picture_resize::{Image, PixelType};
 
-use super::Rejection;
+use super::color::Encoding;
+use super::exif::Orientation;
+use super::preset::Size;
 
-/// A decoded picture, not yet cropped, turned or reduced.
+/// What the samples of a pixel mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Samples {
+    Grey,
+    GreyAlpha,
+    Rgb,
+    Rgba,
+    /// The complement of cyan, magenta, yellow and black ink.
+    Cmyk,
+}
+
+impl Samples {
+    pub(super) const fn count(self) -> u8 {
+        match self {
+            Self::Grey => 1,
+            Self::GreyAlpha => 2,
+            Self::Rgb => 3,
+            Self::Rgba | Self::Cmyk => 4,
+        }
+    }
+
+    pub(super) const fn has_alpha(self) -> bool {
+        matches!(self, Self::GreyAlpha | Self::Rgba)
+    }
+}
+
+/// A decoded picture, or a part of one, not yet cropped, turned or reduced.
 pub(super) struct Raster {
-    /// The pixels, rows from the top, without padding.
+    /// The pixels, rows from the top, without padding; samples of 16 bits are in the machine's byte order.
     pub(super) image: Image<'static>,
-    /// What the bytes of a pixel mean; samples of 16 bits are in the machine's byte order.
-    pub(super) color: ColorType,
-    /// Whether the last sample of a pixel is opacity; if not, a fourth one is only padding.
-    pub(super) has_alpha: bool,
+    pub(super) samples: Samples,
+    /// The whole stored picture at the scale of `image`.
+    pub(super) whole: Size,
+    /// The whole stored picture as its header says; no variant is larger.
+    pub(super) stored: Size,
+    /// Where `image` lies in it: left and top.
+    pub(super) origin: (u32, u32),
     /// How to turn the pixels so that the picture stands upright.
     pub(super) orientation: Orientation,
+    /// What the numbers mean as colours.
+    pub(super) encoding: Encoding,
 }
 
 impl Raster {
-    /// Room for a picture; none where the resizer does not know the pixel type.
-    pub(super) fn new(width: u32, height: u32, color: ColorType) -> Option<Self> {
-        let pixel_type = match color {
-            ColorType::L8 => PixelType::U8,
-            ColorType::La8 => PixelType::U8x2,
-            ColorType::Rgb8 => PixelType::U8x3,
-            ColorType::Rgba8 => PixelType::U8x4,
-            ColorType::L16 => PixelType::U16,
-            ColorType::La16 => PixelType::U16x2,
-            ColorType::Rgb16 => PixelType::U16x3,
-            ColorType::Rgba16 => PixelType::U16x4,
-            _ => return None,
+    /// Room for a whole picture of so many bits a sample (8 or 16).
+    pub(super) fn new(size: Size, samples: Samples, depth: u8) -> Self {
+        let pixel_type = match (samples, depth) {
+            (Samples::Grey, 16) => PixelType::U16,
+            (Samples::GreyAlpha, 16) => PixelType::U16x2,
+            (Samples::Rgb, 16) => PixelType::U16x3,
+            (Samples::Rgba | Samples::Cmyk, 16) => PixelType::U16x4,
+            (Samples::Grey, _) => PixelType::U8,
+            (Samples::GreyAlpha, _) => PixelType::U8x2,
+            (Samples::Rgb, _) => PixelType::U8x3,
+            (Samples::Rgba | Samples::Cmyk, _) => PixelType::U8x4,
         };
-        let image = Image::new(width, height, pixel_type);
-        Some(Self { image, color, has_alpha: color.has_alpha(), orientation: Orientation::NoTransforms })
+        Self {
+            image: Image::new(size.width, size.height, pixel_type),
+            samples,
+            whole: size,
+            stored: size,
+            origin: (0, 0),
+            orientation: Orientation::UPRIGHT,
+            encoding: Encoding::Srgb,
+        }
     }
-
-    /// Reads the whole picture from a decoder whose dimensions have been checked.
-    pub(super) fn read(
-        decoder: impl ImageDecoder,
-        format: &'static str,
-        unsupported: &'static str,
-    ) -> Result<Self, Rejection> {
-        let (width, height) = decoder.dimensions();
-        let mut raster = Self::new(width, height, decoder.color_type())
-            .ok_or(Rejection::Unsupported { what: unsupported })?;
-        decoder
-            .read_image(raster.image.buffer_mut())
-            .map_err(|error| Rejection::from_image(format, unsupported, error))?;
-        Ok(raster)
-    }
-}
-
-/// What an Exif block (a TIFF file in small) says about the orientation; upright where it says nothing usable.
-pub(super) fn orientation(exif: Option<&[u8]>) -> Orientation {
-    // Some writers put the prefix of the JPEG segment before the block in other containers too.
-    exif.map(|block| block.strip_prefix(b"Exif\0\0").unwrap_or(block))
-        .and_then(Orientation::from_exif_chunk)
-        .unwrap_or(Orientation::NoTransforms)
 }

@@ -73,11 +73,11 @@ fn minio() -> Value {
     })
 }
 
-fn turned(message: &Value) -> Turned {
-    turn(BUCKET, LIFETIME, message.to_string().as_bytes())
+fn turned(message: &Value) -> Translated {
+    translate(BUCKET, LIFETIME, message.to_string().as_bytes())
 }
 
-fn of_records(records: &[Value]) -> Turned {
+fn of_records(records: &[Value]) -> Translated {
     turned(&json!({ "Records": records }))
 }
 
@@ -102,7 +102,7 @@ fn extension(event: &Event, name: &str) -> String {
     event.extension(name).unwrap().to_string()
 }
 
-fn only(turned: Turned) -> Event {
+fn only(turned: Translated) -> Event {
     assert_eq!((turned.failure, turned.skipped), (None, 0));
     let [event] = <[Event; 1]>::try_from(turned.events).unwrap();
     cloudevents_amqp::validate(&event).unwrap();
@@ -233,8 +233,8 @@ fn what_cannot_be_turned_is_told_and_holds_nothing_else_up() {
 #[test]
 fn a_message_that_is_no_notification_is_told() {
     for body in [&b""[..], b"\xff", b"{", b"null", b"[]", b"{}", b"{\"Records\":{}}", b"{\"Records\":null}"] {
-        assert!(turn(BUCKET, LIFETIME, body).failure.is_some(), "{body:?}");
+        assert!(translate(BUCKET, LIFETIME, body).failure.is_some(), "{body:?}");
     }
     let deep = format!("{{\"Records\":{}", "[".repeat(1_000_000));
-    assert!(turn(BUCKET, LIFETIME, deep.as_bytes()).failure.is_some());
+    assert!(translate(BUCKET, LIFETIME, deep.as_bytes()).failure.is_some());
 }

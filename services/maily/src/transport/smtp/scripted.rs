@@ -19,8 +19,18 @@ pub(super) const MESSAGE: &str = "(message)";
 pub(super) enum Action {
     Say(&'static str),
     SayAndClose(&'static str),
+    /// The same in any encoding; a line end is added, or not.
+    SayBytes(&'static [u8]),
+    SayRawAndClose(&'static [u8]),
+    SayRawAndFreeze(&'static [u8]),
     Close,
     /// Keeps the connection open, reads nothing and says nothing any more.
+    Freeze,
+}
+
+enum Then {
+    Listen,
+    Close,
     Freeze,
 }
 
@@ -87,18 +97,25 @@ async fn talk(
     let mut line = GREETING.to_owned();
     loop {
         log.lock().unwrap().push((number, line.clone()));
-        let (answer, close) = match script(number, &line) {
-            Action::Say(answer) => (answer, false),
-            Action::SayAndClose(answer) => (answer, true),
+        let (answer, end, then) = match script(number, &line) {
+            Action::Say(answer) => (answer.as_bytes(), "\r\n", Then::Listen),
+            Action::SayBytes(answer) => {
+                (answer, if answer.ends_with(b"\r") { "" } else { "\r\n" }, Then::Listen)
+            }
+            Action::SayAndClose(answer) => (answer.as_bytes(), "\r\n", Then::Close),
+            Action::SayRawAndClose(answer) => (answer, "", Then::Close),
+            Action::SayRawAndFreeze(answer) => (answer, "", Then::Freeze),
             Action::Close => return Ok(()),
             Action::Freeze => std::future::pending().await,
         };
-        stream.write_all(format!("{answer}\r\n").as_bytes()).await?;
+        stream.write_all(&[answer, end.as_bytes()].concat()).await?;
         stream.flush().await?;
-        if close {
-            return Ok(());
+        match then {
+            Then::Listen => {}
+            Then::Close => return Ok(()),
+            Then::Freeze => std::future::pending().await,
         }
-        let in_message = answer.starts_with("354");
+        let in_message = answer.starts_with(b"354");
         loop {
             line.clear();
             if stream.read_line(&mut line).await? == 0 {

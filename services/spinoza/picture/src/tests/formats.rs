@@ -4,7 +4,7 @@ use image::{ImageEncoder, Rgba, RgbaImage};
 use turbojpeg::PixelFormat;
 
 use super::samples::*;
-use super::{ASTRONAUT, Limits, assert_close, assert_quarters, code, optimise, quarters, run, view};
+use super::*;
 
 #[test]
 fn each_format_gives_all_sides_in_the_right_colors() {
@@ -43,7 +43,11 @@ fn wide_and_high_pictures_are_cropped_to_their_middle() {
 }
 
 #[test]
-fn picture_smaller_than_a_side_is_enlarged_to_it() {
+fn picture_smaller_than_a_side_is_not_enlarged() {
+    let sides = |input: &[u8]| run(input).unwrap().iter().map(|v| (v.width, v.height)).collect::<Vec<_>>();
+    assert_eq!(sides(&jpeg(700, 640)), [(512, 512), (256, 256), (64, 64)]);
+    assert_eq!(sides(&jpeg(100, 60)), [(60, 60)]);
+    assert_eq!(sides(&png(&quadrants(16, 16, COLORS))), [(16, 16)]);
     assert_quarters(&png(&quadrants(16, 16, COLORS)), COLORS);
     assert_quarters(&jpeg(100, 60), COLORS);
 }
@@ -59,7 +63,7 @@ fn opacity_is_kept_and_invisible_colors_do_not_bleed() {
             assert_eq!((found[1][3], found[3][3]), (0, 0));
             let seen = view(&variant);
             let is_tinted = seen.pixels().any(|pixel| pixel[3] > 128 && pixel[0] > 60);
-            assert!(!is_tinted, "red bleeds into the {} variant", variant.side);
+            assert!(!is_tinted, "red bleeds into the {} variant", variant.width);
         }
     }
     let half = [BLUE[0], BLUE[1], BLUE[2], 128];
@@ -76,6 +80,16 @@ fn gif_frame_smaller_than_its_screen_is_placed_on_it() {
     file[descriptor + 1] = 32;
     file[descriptor + 3] = 32;
     assert_quarters(&file, [CLEAR, CLEAR, CLEAR, RED]);
+}
+
+#[test]
+fn gif_without_a_screen_shows_its_first_frame() {
+    let mut file = gif(&[quadrants(96, 80, COLORS)]);
+    file[6..10].fill(0);
+    assert_quarters(&file, COLORS);
+    // Nor is one cut off that is larger than its screen.
+    file[6..10].copy_from_slice(&[40, 0, 40, 0]);
+    assert_quarters(&file, COLORS);
 }
 
 #[test]
@@ -103,10 +117,9 @@ fn cmyk_jpeg_becomes_rgb() {
     let file = jpeg_of(&stored, (600, 600), PixelFormat::CMYK, |_| {});
     assert_quarters(&file, COLORS);
 
-    // The same inks without Adobe's mark are stored as they are.
+    // Without Adobe's mark nearly all files store the complement too, and browsers take it as such.
     let adobe = file.windows(5).position(|found| found == b"Adobe").unwrap();
-    let ink: Vec<u8> = stored.iter().map(|sample| 255 - sample).collect();
-    let mut plain = jpeg_of(&ink, (600, 600), PixelFormat::CMYK, |compressor| {
+    let mut plain = jpeg_of(&stored, (600, 600), PixelFormat::CMYK, |compressor| {
         compressor.set_colorspace(turbojpeg::Colorspace::CMYK).unwrap();
     });
     plain[adobe] = b'a';
@@ -212,15 +225,72 @@ fn jpeg_of_twelve_bits_is_not_supported() {
 }
 
 #[test]
-fn sides_are_given_in_the_order_asked_for() {
+fn a_preset_that_cannot_be_made_is_our_fault() {
     let input = jpeg(300, 300);
-    let variants = optimise(&input, &[32, 128, 128], &Limits::default()).unwrap();
-    assert_eq!(variants.iter().map(|variant| variant.side).collect::<Vec<_>>(), [32, 128, 128]);
-    assert_eq!(variants[1], variants[2]);
-    assert!(optimise(&input, &[], &Limits::default()).unwrap().is_empty());
-    for sides in [&[0][..], &[20_000]] {
-        let rejection = optimise(&input, sides, &Limits::default()).unwrap_err();
+    for sizes in [vec![], vec![(0, 0)], vec![(20_000, 20)], vec![(64, 64), (128, 128)]] {
+        let sizes = sizes.into_iter().map(|(width, height)| Size { width, height }).collect();
+        let rejection = optimise(&input, &Preset { sizes, ..preset() }, &Limits::default()).unwrap_err();
         assert_eq!(rejection.code(), "image_processing_failed");
+    }
+}
+
+#[test]
+fn presets_make_banners_attachments_and_jpegs_for_old_clients() {
+    let half_clear = quadrants(1600, 1200, [RED, CLEAR, BLUE, SAND]);
+    let made = |preset: &Preset| optimise(&png(&half_clear), preset, &Limits::default()).unwrap();
+    let sizes = |made: &Optimised| {
+        made.variants.iter().map(|v| (v.width, v.height, v.format.extension())).collect::<Vec<_>>()
+    };
+    let banner = made(&in_both_formats(Preset::banner()));
+    assert_eq!(
+        sizes(&banner),
+        [(1500, 500, "webp"), (1500, 500, "jpg"), (750, 250, "webp"), (750, 250, "jpg")]
+    );
+    let attachment = made(&in_both_formats(Preset::attachment()));
+    assert_eq!(
+        sizes(&attachment),
+        [(1600, 1200, "webp"), (1600, 1200, "jpg"), (640, 480, "webp"), (640, 480, "jpg")]
+    );
+    for made in [banner, attachment] {
+        assert!((5..=25).contains(&made.thumbhash.len()));
+        for variant in made.variants.iter().filter(|variant| variant.format == OutputFormat::Jpeg) {
+            let seen = turbojpeg::decompress(&variant.bytes, PixelFormat::RGBX).unwrap();
+            let (width, height) = (seen.width, seen.height);
+            let at =
+                |x: usize, y: usize| <[u8; 4]>::try_from(&seen.pixels[(y * width + x) * 4..][..4]).unwrap();
+            let [r, g, b, _] = at(width * 3 / 4, height / 4);
+            assert_close([r, g, b, 255], [255; 4]);
+            let [r, g, b, _] = at(width / 4, height / 4);
+            assert_close([r, g, b, 255], RED);
+        }
+    }
+}
+
+#[track_caller]
+fn assert_filled(input: &[u8], preset: &Preset, color: [u8; 4]) {
+    let made = optimise(input, preset, &Limits::default()).unwrap();
+    quarters(&made.variants[0]).into_iter().for_each(|found| assert_close(found, color));
+}
+
+#[test]
+fn a_focus_decides_what_is_cut_off_also_of_a_turned_picture() {
+    // Three parts side by side: the focus on the right one shows it alone.
+    let stripes = RgbaImage::from_fn(1200, 400, |x, _| Rgba(COLORS[usize::try_from(x / 400).unwrap()]));
+    let pixels: Vec<u8> = stripes.pixels().flat_map(|pixel| pixel.0).collect();
+    let file = jpeg_of(&pixels, (1200, 400), PixelFormat::RGBA, |_| {});
+    for (x, color) in [(0.0, RED), (0.5, GREEN), (1.0, BLUE)] {
+        let mut preset = square(128);
+        preset.focus.x = x;
+        assert_filled(&file, &preset, color);
+        assert_filled(&png(&stripes), &preset, color);
+        // Held upside down, left is what was stored on the right.
+        let turned = with_segment(&file, 0xe1, &[b"Exif\0\0", exif(3, true).as_slice()].concat());
+        preset.focus.x = 1.0 - x;
+        assert_filled(&turned, &preset, color);
+        // A quarter to the right: down is what was stored on the right.
+        preset.focus = crate::Focus { x: 0.5, y: x };
+        let turned = with_segment(&file, 0xe1, &[b"Exif\0\0", exif(6, true).as_slice()].concat());
+        assert_filled(&turned, &preset, color);
     }
 }
 

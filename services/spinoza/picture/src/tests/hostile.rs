@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::samples::*;
-use super::{ASTRONAUT, Limits, code, optimise, run};
+use super::*;
 
 /// Small files of every kind.
-fn samples() -> Vec<(&'static str, Vec<u8>)> {
+pub(super) fn samples() -> Vec<(&'static str, Vec<u8>)> {
     let (opaque, clear) = (quadrants(48, 40, COLORS), quadrants(48, 40, [RED, CLEAR, BLUE, SAND]));
     vec![
         ("jpeg", jpeg(48, 40)),
@@ -72,7 +72,7 @@ fn damaged_files_never_panic() {
                 damaged[at] = random.byte();
             }
             // Whatever comes of it.
-            let _outcome = optimise(&damaged, &[32], &Limits::default());
+            let _outcome = optimise(&damaged, &square(32), &Limits::default());
         }
     }
 }
@@ -145,32 +145,32 @@ fn frame_larger_than_the_file_says_is_refused() {
     let mut gif = gif(&[quadrants(600, 600, COLORS)]);
     gif[6..10].copy_from_slice(&[48, 0, 40, 0]);
     for file in [still, animated] {
-        assert_eq!(optimise(&file, &[32], &limits).unwrap_err().code(), "image_too_large");
+        assert_eq!(optimise(&file, &square(32), &limits).unwrap_err().code(), "image_too_large");
     }
-    assert_eq!(optimise(&gif, &[32], &limits).unwrap_err().code(), "image_corrupt");
+    assert_eq!(optimise(&gif, &square(32), &limits).unwrap_err().code(), "image_too_large");
 }
 
 #[test]
 fn limits_are_inclusive() {
     let limits = Limits { max_pixels: 60 * 40, max_side: 60, min_side: 40 };
-    assert!(optimise(&jpeg(60, 40), &[32], &limits).is_ok());
+    assert!(optimise(&jpeg(60, 40), &square(32), &limits).is_ok());
     for (width, height, expected) in
         [(61, 39, "image_too_large"), (60, 41, "image_too_large"), (60, 39, "image_too_small")]
     {
-        assert_eq!(optimise(&jpeg(width, height), &[32], &limits).unwrap_err().code(), expected);
+        assert_eq!(optimise(&jpeg(width, height), &square(32), &limits).unwrap_err().code(), expected);
     }
 }
 
 /// Numbers that look random and are the same in every run (Knuth's linear congruential generator).
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn byte(&mut self) -> u8 {
+    pub(super) fn byte(&mut self) -> u8 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0.to_be_bytes()[0]
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub(super) fn below(&mut self, bound: usize) -> usize {
         (usize::from(self.byte()) << 16 | usize::from(self.byte()) << 8 | usize::from(self.byte())) % bound
     }
 }

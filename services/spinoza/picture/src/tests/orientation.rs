@@ -54,6 +54,29 @@ fn webp_of_each_orientation_comes_out_upright() {
 }
 
 #[test]
+fn orientation_of_any_numeric_type_counts() {
+    // Type, and the value where it fits into the entry; fractions and doubles lie behind the directory.
+    for is_big_endian in [false, true] {
+        for kind in [1, 3, 4, 5, 6, 8, 9, 10, 11, 12] {
+            let block = exif_of_type(6, kind, is_big_endian);
+            let seen = SEEN[5].1.map(|quarter| COLORS[quarter]);
+            assert_quarters(&jpeg_turned(&block), seen);
+            assert_quarters(&with_png_chunk(&png(&quadrants(60, 40, COLORS)), b"eXIf", &block), seen);
+            let webp = webp(&quadrants(60, 40, COLORS));
+            assert_quarters(&with_webp_chunk(&webp, (60, 40), 0x08, b"EXIF", &block), seen);
+        }
+    }
+}
+
+#[test]
+fn an_empty_exif_segment_hides_no_other() {
+    for empty in [&b""[..], b"II*\0", &exif(0, true)] {
+        let file = with_segment(&jpeg_turned(&exif(6, true)), 0xe1, &[b"Exif\0\0", empty].concat());
+        assert_quarters(&file, SEEN[5].1.map(|quarter| COLORS[quarter]));
+    }
+}
+
+#[test]
 fn nonsense_in_the_exif_block_leaves_the_picture_as_it_is() {
     for block in [exif(0, true), exif(9, false), exif(6, true)[..9].to_vec(), vec![], b"garbage".to_vec()] {
         assert_quarters(&jpeg_turned(&block), COLORS);

@@ -88,20 +88,36 @@ pub(super) fn gif(pictures: &[RgbaImage]) -> Vec<u8> {
 
 /// An Exif block with one tag, the orientation, in either byte order.
 pub(super) fn exif(orientation: u16, is_big_endian: bool) -> Vec<u8> {
+    exif_of_type(orientation, 3, is_big_endian)
+}
+
+/// The same, as a value of any numeric type of TIFF.
+pub(super) fn exif_of_type(orientation: u16, kind: u16, is_big_endian: bool) -> Vec<u8> {
     let mut block = if is_big_endian { b"MM\0*".to_vec() } else { b"II*\0".to_vec() };
-    let mut put = |value: u32, size: usize| {
+    let mut put = |value: u64, size: usize| {
         if is_big_endian {
-            block.extend(&value.to_be_bytes()[4 - size..]);
+            block.extend(&value.to_be_bytes()[8 - size..]);
         } else {
             block.extend(&value.to_le_bytes()[..size]);
         }
     };
-    // The directory at 8, one entry: tag, type SHORT, count, value, padding; no next directory.
-    for (value, size) in
-        [(8, 4), (1, 2), (0x0112, 2), (3, 2), (1, 4), (u32::from(orientation), 2), (0, 2), (0, 4)]
-    {
+    // The directory at 8 has one entry: tag, type, count, value; no next directory. It ends at 26.
+    let value = u64::from(orientation);
+    for (value, size) in [(8, 4), (1, 2), (0x0112, 2), (u64::from(kind), 2), (1, 4)] {
         put(value, size);
     }
+    match kind {
+        1 | 6 => [(value, 1), (0, 3), (0, 4)].map(|(value, size)| put(value, size)).len(),
+        3 | 8 => [(value, 2), (0, 2), (0, 4)].map(|(value, size)| put(value, size)).len(),
+        11 => [(u64::from(f32::from(orientation).to_bits()), 4), (0, 4)]
+            .map(|(value, size)| put(value, size))
+            .len(),
+        12 => [(26, 4), (0, 4), (f64::from(orientation).to_bits(), 8)]
+            .map(|(value, size)| put(value, size))
+            .len(),
+        5 | 10 => [(26, 4), (0, 4), (value * 2, 4), (2, 4)].map(|(value, size)| put(value, size)).len(),
+        _ => [(value, 4), (0, 4)].map(|(value, size)| put(value, size)).len(),
+    };
     block
 }
 
