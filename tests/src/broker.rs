@@ -1,6 +1,7 @@
 //! A virtual host per test, and what tests do on it directly, past the proxy. Declares no queue and no exchange:
 //! that is `orrery migrate`'s work.
 
+mod left;
 mod vhost;
 
 use std::collections::BTreeSet;
@@ -198,14 +199,6 @@ impl Broker {
         });
         channel.close(200, name("done")?).await?;
         Ok(message)
-    }
-
-    /// Waits until nothing is ready in a queue (a consumer may still hold messages).
-    ///
-    /// # Errors
-    /// Something still is after `deadline`, or the queue is missing.
-    pub async fn wait_empty(&self, queue: &str, deadline: Duration) -> Result<()> {
-        self.wait_depth(queue, deadline, |depth| depth.ready == 0).await
     }
 
     /// Waits until a queue's depth fulfils `condition`.

@@ -3,6 +3,7 @@
 
 mod answer;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -18,6 +19,18 @@ pub use answer::{Answer, FieldError, Problem};
 
 /// The longest that one request may take.
 const LIMIT: Duration = Duration::from_secs(60);
+
+fn connector(from: Option<IpAddr>) -> Result<reqwest::Client> {
+    reqwest::Client::builder()
+        .redirect(redirect::Policy::none())
+        .pool_max_idle_per_host(0)
+        .timeout(LIMIT)
+        .local_address(from)
+        // Plain HTTP only: reading the system's authorities would cost each client some milliseconds.
+        .tls_certs_only([])
+        .build()
+        .context("building the HTTP client")
+}
 
 /// A client, with the tokens of a person who has signed up or logged in; clones share nothing but their connector.
 #[derive(Clone, Debug)]
@@ -35,16 +48,18 @@ impl Client {
     /// # Errors
     /// The HTTP client cannot be built.
     pub fn new(base: &str) -> Result<Self> {
-        let http = reqwest::Client::builder()
-            .redirect(redirect::Policy::none())
-            .pool_max_idle_per_host(0)
-            .timeout(LIMIT)
-            // Plain HTTP only: reading the system's authorities would cost each client some milliseconds.
-            .tls_certs_only([])
-            .build()
-            .context("building the HTTP client")?;
+        let http = connector(None)?;
         let base = base.trim_end_matches('/').to_owned();
         Ok(Self { base, http, secrets: Secrets::default(), access_token: None, refresh_token: None })
+    }
+
+    /// The same client, calling from this address of the loopback network.
+    ///
+    /// # Errors
+    /// The HTTP client cannot be built.
+    pub fn calling_from(mut self, address: IpAddr) -> Result<Self> {
+        self.http = connector(Some(address))?;
+        Ok(self)
     }
 
     /// The same client, adding people and tokens to `secrets` from now on.

@@ -174,6 +174,22 @@ impl Database {
     }
 }
 
+/// Whether the database at `url` has dead letters; none where it has no table for them.
+///
+/// # Errors
+/// It cannot be asked.
+pub(crate) async fn has_dead_letters(url: &str) -> Result<bool> {
+    let mut connection = AsyncPgConnection::establish(url).await?;
+    let table = "SELECT count(*) AS value FROM pg_class WHERE oid = to_regclass('bus.dead_letters')";
+    let table: CountCell = diesel::sql_query(table).get_result(&mut connection).await?;
+    if table.value == 0 {
+        return Ok(false);
+    }
+    let letters = "SELECT count(*) AS value FROM (SELECT FROM bus.dead_letters LIMIT 1) AS letters";
+    let letters: CountCell = diesel::sql_query(letters).get_result(&mut connection).await?;
+    Ok(letters.value > 0)
+}
+
 impl std::fmt::Debug for Database {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("Database").field("name", &self.name).finish_non_exhaustive()

@@ -13,9 +13,11 @@
 //! | `broker`, `database` | a virtual host and a database per test, and what tests ask them |
 //! | `rabbitmq`, `postgres` | a broker and a database server of a test's own, to be killed |
 //! | `client`, `person` | a client of the public HTTP API, and the people who sign up by it |
+//! | `issuer` | an issuer of access tokens of a test's own |
 //! | `partner` | a third party at the broker |
 //! | `pictures` | good and bad pictures, made by code |
-//! | `secrets` | what must never stand in a log, and the search for it |
+//! | `secrets` | what must never stand in a log or on a page, and the search for it |
+//! | `pages` | what a process shows to operators, read when it ends |
 //! | `deadline` | waiting on conditions, never on a bare sleep |
 //! | `ports` | TCP ports that no other test takes |
 //! | `fresh` | names that nobody else has |
@@ -31,15 +33,19 @@ pub mod deadline;
 pub mod dice;
 pub mod environment;
 pub mod fresh;
+pub mod issuer;
 pub mod mail;
+mod pages;
 pub mod partner;
 pub mod person;
 pub mod pictures;
 pub mod ports;
 pub mod postgres;
 pub mod process;
+pub mod programs;
 pub mod proxy;
 pub mod rabbitmq;
+pub mod redis;
 pub mod secrets;
 pub mod service;
 pub mod smtp;

@@ -123,6 +123,44 @@ pub fn with_exif(jpeg: &[u8], orientation: u8) -> Result<Vec<u8>> {
     Ok([&[0xff, 0xd8, 0xff, 0xe1], &length[..], &exif, rest].concat())
 }
 
+/// A PNG of one colour with 16 bits a sample and opacity: few bytes that become eight for each pixel.
+///
+/// # Errors
+/// The encoder refuses the dimensions.
+pub fn wide_png(width: u32, height: u32) -> Result<Vec<u8>> {
+    let mut bytes = Cursor::new(Vec::new());
+    let samples = usize::try_from(u64::from(width) * u64::from(height) * 8)?;
+    let encoder = PngEncoder::new_with_quality(&mut bytes, CompressionType::Fast, FilterType::Up);
+    encoder.write_image(&vec![0x80; samples], width, height, ExtendedColorType::Rgba16)?;
+    Ok(bytes.into_inner())
+}
+
+/// A JPEG of 160 x 100 pixels, all grey.
+///
+/// # Errors
+/// None is known.
+pub fn small_jpeg() -> Result<Vec<u8>> {
+    let frame = b"\xff\xc0\0\x0b\x08\0\x64\0\xa0\x01\x01\x11\0";
+    // One table of each kind: quantization by one; a code of one bit for a difference of nothing, and for the end of a block.
+    let quantization = [&b"\xff\xdb\0\x43\0"[..], &[1; 64]].concat();
+    let code = |class: u8| [&b"\xff\xc4\0\x14"[..], &[class, 1], &[0; 15], &[0]].concat();
+    let scan = b"\xff\xda\0\x08\x01\x01\0\0\x3f\0";
+    // 20 x 13 blocks of two bits, all zero.
+    let data = vec![0; 20 * 13 * 2 / 8];
+    let parts = [&b"\xff\xd8"[..], &quantization, frame, &code(0x00), &code(0x10), scan, &data, b"\xff\xd9"];
+    Ok(parts.concat())
+}
+
+/// A JPEG with so many segments of metadata before its dimensions, 64 KiB each.
+///
+/// # Errors
+/// `jpeg` is none.
+pub fn after_metadata(jpeg: &[u8], segments: usize) -> Result<Vec<u8>> {
+    let rest = jpeg.strip_prefix(&[0xff, 0xd8]).context("no JPEG")?;
+    let segment = [&[0xff, 0xe5, 0xff, 0xff][..], &[0xff; 65_533]].concat();
+    Ok([&[0xff, 0xd8][..], &segment.repeat(segments), rest].concat())
+}
+
 fn gradient(width: u32, height: u32) -> RgbImage {
     let shade = |at: u32, of: u32| u8::try_from(u64::from(at) * 255 / u64::from(of)).unwrap_or(u8::MAX);
     RgbImage::from_fn(width, height, |x, y| image::Rgb([shade(x, width), shade(y, height), 64]))

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -101,6 +101,43 @@ impl Process {
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let id = Pid::from_raw(i32::try_from(self.child.id())?);
         kill(id, signal).with_context(|| format!("sending {signal} to process {id}"))
+    }
+
+    /// SIGTERM, then SIGKILL if it has not ended within `grace`; whether it has. For `Drop`: it blocks the thread.
+    pub fn end_within(&mut self, grace: Duration) -> bool {
+        let end = Instant::now() + grace;
+        // It fails only for a process that has ended already.
+        self.signal(Signal::SIGTERM).ok();
+        while self.ended().is_none() {
+            if Instant::now() >= end {
+                self.kill();
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        true
+    }
+
+    /// Waits for its end as [`Process::wait`] does, for `Drop`: it blocks the thread.
+    ///
+    /// # Errors
+    /// It still runs after `deadline`.
+    pub fn wait_blocking(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        let end = Instant::now() + deadline;
+        loop {
+            match self.ended() {
+                Some(status) => return Ok(status),
+                None if Instant::now() >= end => bail!("process {} still ran after {deadline:?}", self.id()),
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+
+    /// Whether it is held by SIGSTOP.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        status.is_ok_and(|status| status.contains("State:\tT"))
     }
 
     /// Waits for its end.

@@ -18,6 +18,7 @@ use crate::process::{Process, tail};
 
 /// Not Debian's wrapper, which wants root and /var/lib/rabbitmq.
 const SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+const CONTROL: &str = "/usr/lib/rabbitmq/bin/rabbitmqctl";
 const EPMD: &str = "/usr/bin/epmd";
 /// The longest that a start may take, the recovery after a kill included.
 const READY: Duration = Duration::from_secs(120);
@@ -153,6 +154,23 @@ impl RabbitMq {
         .await?;
         // No condition tells it.
         tokio::time::sleep(WRITTEN).await;
+        Ok(())
+    }
+
+    /// Runs `rabbitmqctl` with these arguments.
+    ///
+    /// # Errors
+    /// It fails; the error has what it wrote.
+    pub async fn control(&self, arguments: &[&str]) -> Result<()> {
+        let control = tokio::process::Command::new(CONTROL)
+            .args(arguments)
+            .env_clear()
+            .envs(&self.settings)
+            .env_remove("detached")
+            .kill_on_drop(true)
+            .output();
+        let output = tokio::time::timeout(READY, control).await??;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(())
     }
 

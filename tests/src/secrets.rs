@@ -1,4 +1,4 @@
-//! What a test used and no log may name: names, addresses, tokens, passwords, keys (DESIGN, promise 7), and the search for them.
+//! What a test used and no log, metric or list may name: names, addresses, tokens, passwords, keys (promise 7), and the search for them.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Shorter strings would be found by chance.
 const SHORTEST: usize = 6;
 
-/// A set of strings that must not stand in any log; clones share it.
+/// A set of strings that must not stand in anything that operators see; clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Secrets(Arc<Mutex<BTreeSet<String>>>);
 

@@ -4,20 +4,26 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::Signal;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::client::{Answer, Client};
 use crate::deadline::eventually;
+use crate::pages::{self, Page};
 use crate::ports::Port;
 use crate::process::{Process, read_log, tail};
 
 /// The longest that a process may take from start to ready.
 const READY: Duration = Duration::from_secs(30);
+/// `internal.grace`, unless a test sets another.
+const GRACE: Duration = Duration::from_secs(10);
+/// How much longer than its grace a process may take to end on a busy machine.
+const LATE: Duration = Duration::from_secs(10);
 
 /// What all processes of a world share; a service keeps it, so that it can start again by itself.
 #[derive(Debug)]
@@ -27,9 +33,16 @@ pub(crate) struct Site {
     pub(crate) settings: BTreeMap<String, String>,
     pub(crate) gateway: Port,
     pub(crate) autha: Port,
+    pub(crate) discovery: Port,
     /// The logs of all processes ever started.
     pub(crate) logs: Mutex<Vec<PathBuf>>,
     pub(crate) started: AtomicUsize,
+    /// What processes showed to operators when they ended.
+    pub(crate) pages: Mutex<Vec<Page>>,
+    /// What was wrong with how processes ended.
+    pub(crate) faults: Mutex<Vec<String>>,
+    /// Whether the world is gone, and with it all that a process would need for an orderly end.
+    pub(crate) is_closed: AtomicBool,
 }
 
 impl Site {
@@ -55,15 +68,19 @@ pub struct Memory {
     pub peak_rss_bytes: u64,
 }
 
-/// A process that serves some of the services; dropping it kills it. All its runs write to one log.
+/// A process that serves some of the services. Dropping it ends it: one that was ready gets SIGTERM and has to end within its grace, so
+/// that an actor that outlives its supervisor is seen. All its runs write to one log.
 #[derive(Debug)]
 pub struct Service {
     site: Arc<Site>,
     services: Vec<String>,
     settings: BTreeMap<String, String>,
     internal: Port,
+    console: Port,
     log: PathBuf,
     process: Process,
+    /// Whether this run was ready once.
+    was_ready: bool,
 }
 
 impl Service {
@@ -71,13 +88,16 @@ impl Service {
     pub(crate) fn launch(site: &Arc<Site>, services: &[&str], extra: &[(&str, &str)]) -> Result<Self> {
         let internal = Port::reserve()?;
         let mut settings = site.settings.clone();
+        let console = Port::reserve()?;
         settings.insert("ORRERY_INTERNAL__LISTEN".to_owned(), internal.address().to_string());
+        settings.insert("ORRERY_CONSOLE__LISTEN".to_owned(), console.address().to_string());
         settings.extend(extra.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let log =
             site.new_log(if services.is_empty() { "all".to_owned() } else { services.join("-") }.as_str());
         let services: Vec<String> = services.iter().map(|service| (*service).to_owned()).collect();
         let process = start(site, &services, &settings, &log)?;
-        Ok(Self { site: Arc::clone(site), services, settings, internal, log, process })
+        let site = Arc::clone(site);
+        Ok(Self { site, services, settings, internal, console, log, process, was_ready: false })
     }
 
     /// Waits until the process says on its internal listener that it is ready.
@@ -95,7 +115,9 @@ impl Service {
             answer.is_ok_and(|answer| answer.status == 200).then_some(Ok(()))
         })
         .await;
-        ready.and_then(|ended| ended).with_context(|| tail(&self.log, 40))
+        ready.and_then(|ended| ended).with_context(|| tail(&self.log, 40))?;
+        self.was_ready = true;
+        Ok(())
     }
 
     /// Waits as [`Service::wait_ready`] does, and starts the process again when another took one of its ports.
@@ -108,8 +130,26 @@ impl Service {
                 return ready;
             }
             tries_left -= 1;
-            self.process = start(&self.site, &self.services, &self.settings, &self.log)?;
+            self.start()?;
         }
+    }
+
+    fn start(&mut self) -> Result<()> {
+        self.was_ready = false;
+        self.process = start(&self.site, &self.services, &self.settings, &self.log)?;
+        Ok(())
+    }
+
+    /// Keeps what it shows to operators, to be searched when the world ends.
+    fn keep_pages(&self) {
+        let log = self.log.file_name().unwrap_or_default().to_string_lossy();
+        let pages = pages::read(self.internal.address(), &log);
+        self.site.pages.lock().unwrap_or_else(PoisonError::into_inner).extend(pages);
+    }
+
+    fn grace(&self) -> Duration {
+        let seconds = self.settings.get("ORRERY_INTERNAL__GRACE").and_then(|grace| grace.strip_suffix('s'));
+        seconds.and_then(|seconds| seconds.parse().ok()).map_or(GRACE, Duration::from_secs)
     }
 
     /// SIGKILL; when this returns the process is gone.
@@ -117,11 +157,22 @@ impl Service {
         self.process.kill();
     }
 
+    /// SIGTERM, and nothing more: for what happens before its end.
+    ///
+    /// # Errors
+    /// It had ended before.
+    pub fn signal_end(&self) -> Result<()> {
+        self.process.signal(Signal::SIGTERM)
+    }
+
     /// SIGTERM, then waits for its end and gives its status.
     ///
     /// # Errors
     /// It had ended before, or still runs after `deadline`; the error has the end of its log.
     pub async fn terminate(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        if !self.process.is_frozen() {
+            self.keep_pages();
+        }
         self.process.signal(Signal::SIGTERM)?;
         self.process.wait(deadline).await
     }
@@ -141,8 +192,7 @@ impl Service {
     /// The process cannot be started.
     pub fn relaunch(&mut self) -> Result<()> {
         self.process.kill();
-        self.process = start(&self.site, &self.services, &self.settings, &self.log)?;
-        Ok(())
+        self.start()
     }
 
     /// Holds the whole process (SIGSTOP), as if its machine hung: connections stay open and nothing answers.
@@ -240,10 +290,36 @@ impl Service {
         format!("http://{}", self.site.autha.address())
     }
 
+    /// The console of this very process.
+    #[must_use]
+    pub fn console_url(&self) -> String {
+        format!("http://{}", self.console.address())
+    }
+
     /// The internal listener of this very process.
     #[must_use]
     pub fn internal_url(&self) -> String {
         format!("http://{}", self.internal.address())
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // A test that has failed already is not kept waiting, and whoever never was ready or is held owes nothing.
+        let owes_nothing = std::thread::panicking() || !self.was_ready || self.process.is_frozen();
+        if owes_nothing || self.site.is_closed.load(Ordering::SeqCst) || self.process.ended().is_some() {
+            return;
+        }
+        self.keep_pages();
+        // The proxies run on the test's runtime: where this thread is all it has, a process that asks its parts last things would wait
+        // for us.
+        let others_run = Handle::try_current()
+            .is_ok_and(|runtime| matches!(runtime.runtime_flavor(), RuntimeFlavor::MultiThread));
+        if others_run && !self.process.end_within(self.grace() + LATE) {
+            let log = self.log.file_name().unwrap_or_default().to_string_lossy();
+            let fault = format!("the process of {log} still ran {:?} after SIGTERM", self.grace() + LATE);
+            self.site.faults.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
+        }
     }
 }
 

@@ -19,17 +19,19 @@ use crate::mail::Mail;
 #[derive(Debug)]
 pub struct SmtpReceiver {
     address: SocketAddr,
-    desk: Arc<watch::Sender<Desk>>,
+    desk: Arc<watch::Sender<AppState>>,
     acceptor: JoinHandle<()>,
 }
 
 /// What was received, and how the next mails are to be treated.
 #[derive(Debug, Default)]
-struct Desk {
+struct AppState {
     mails: Vec<Mail>,
     attempts: usize,
     data_script: VecDeque<DataAnswer>,
     rcpt_script: VecDeque<Reply>,
+    /// The command to which nobody gets an answer.
+    silent_at: Option<&'static str>,
 }
 
 /// How one mail is treated when its last byte is there.
@@ -56,7 +58,7 @@ impl SmtpReceiver {
         let listener =
             TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("binding the mail receiver")?;
         let address = listener.local_addr()?;
-        let desk = Arc::new(watch::Sender::new(Desk::default()));
+        let desk = Arc::new(watch::Sender::new(AppState::default()));
         let acceptor = tokio::spawn(accept(listener, Arc::clone(&desk)));
         Ok(Self { address, desk, acceptor })
     }
@@ -77,6 +79,16 @@ impl SmtpReceiver {
     pub fn reply_to_rcpt(&self, code: u16, text: &str) {
         let reply = Reply { code, text: text.to_owned() };
         self.desk.send_modify(|desk| desk.rcpt_script.push_back(reply));
+    }
+
+    /// Answers nobody who says `verb` (`RCPT`) until `speak_again`, and everything else as before.
+    pub fn fall_silent_at(&self, verb: &'static str) {
+        self.desk.send_modify(|desk| desk.silent_at = Some(verb));
+    }
+
+    /// Ends what `fall_silent_at` began; who waited meanwhile gets the answer.
+    pub fn speak_again(&self) {
+        self.desk.send_modify(|desk| desk.silent_at = None);
     }
 
     /// Accepts and records the next mail that has no script yet, and answers only after `time`.
@@ -148,7 +160,7 @@ impl SmtpReceiver {
         &self,
         what: &str,
         deadline: Duration,
-        mut condition: impl FnMut(&Desk) -> bool,
+        mut condition: impl FnMut(&AppState) -> bool,
     ) -> Result<Vec<Mail>> {
         let mut desk = self.desk.subscribe();
         let end = Instant::now() + deadline;
@@ -171,7 +183,7 @@ impl Drop for SmtpReceiver {
 }
 
 /// Takes sessions in; when it is aborted, they end with it.
-async fn accept(listener: TcpListener, desk: Arc<watch::Sender<Desk>>) {
+async fn accept(listener: TcpListener, desk: Arc<watch::Sender<AppState>>) {
     let mut sessions = JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else {

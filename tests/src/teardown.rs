@@ -10,14 +10,18 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// Runs `work` to its end on a thread and a runtime of its own, and says on stderr when it fails: what stays behind
 /// has a random name and harms no other test.
 pub(crate) fn finish(what: &str, work: impl Future<Output = Result<()>> + Send + 'static) {
-    let thread = std::thread::spawn(move || -> Result<()> {
+    if let Err(error) = ask(work) {
+        report(&format!("{what} stays behind: {error:#}"));
+    }
+}
+
+/// The same for what gives an answer.
+pub(crate) fn ask<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let thread = std::thread::spawn(move || -> Result<T> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async { tokio::time::timeout(LIMIT, work).await.context("out of time")? })
     });
-    let ended = thread.join().unwrap_or_else(|_| Err(anyhow!("panicked")));
-    if let Err(error) = ended {
-        report(&format!("{what} stays behind: {error:#}"));
-    }
+    thread.join().unwrap_or_else(|_| Err(anyhow!("panicked")))
 }
 
 /// Says something on stderr, where the test's runner catches and shows it if the test fails.

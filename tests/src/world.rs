@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,18 +17,22 @@ use nix::pty::{OpenptyResult, openpty};
 
 use crate::broker::Broker;
 use crate::client::Client;
-use crate::database::Database;
+use crate::database::{Database, has_dead_letters};
 use crate::deadline::{eventually, until};
 use crate::fresh;
 use crate::mail::Mail;
+use crate::pages::Page;
 use crate::ports::Port;
 use crate::process::{Finished, Process, read_log, tail};
 use crate::proxy::Proxy;
 use crate::secrets::Secrets;
 use crate::service::{Service, Site};
 use crate::smtp::SmtpReceiver;
-use crate::teardown::report;
+use crate::teardown::{self, report};
 use builder::WorldBuilder;
+
+/// The longest that a list of dead letters may take.
+const LISTED: Duration = Duration::from_secs(20);
 
 /// The proxies that stand before the real parts; all that services are configured with leads through them.
 #[derive(Debug)]
@@ -42,8 +47,8 @@ pub struct Proxies {
     pub smtp: Proxy,
 }
 
-/// A test's own system. Dropping it takes everything down and fails the test (by a panic) when a log tells of a panic
-/// that was not allowed, or names a secret.
+/// A test's own system. Dropping it takes everything down and fails the test (by a panic) when a log tells of a panic that was not
+/// allowed, when a log, a page for operators or the list of dead letters names a secret, or when a process did not end when it was asked to.
 #[derive(Debug)]
 pub struct World {
     // In the order in which they are dropped: who uses a part goes before it.
@@ -201,10 +206,30 @@ impl World {
         Ok(Client::new(&self.gateway_url())?.keeping(&self.secrets))
     }
 
+    /// A client of another address than the gateway's; it keeps secrets as that of [`World::client`] does.
+    ///
+    /// # Errors
+    /// The HTTP client cannot be built.
+    pub fn client_of(&self, base: &str) -> Result<Client> {
+        Ok(Client::new(base)?.keeping(&self.secrets))
+    }
+
+    /// Autha's own address as a URL, past the gateway.
+    #[must_use]
+    pub fn autha_url(&self) -> String {
+        format!("http://{}", self.site.autha.address())
+    }
+
     /// The gateway's address as a URL: the public URL of this world.
     #[must_use]
     pub fn gateway_url(&self) -> String {
         format!("http://{}", self.site.gateway.address())
+    }
+
+    /// The address of discovery as a URL, past the gateway.
+    #[must_use]
+    pub fn discovery_url(&self) -> String {
+        format!("http://{}", self.site.discovery.address())
     }
 
     /// The proxies, to cut, pause and withhold.
@@ -265,6 +290,44 @@ impl World {
         Ok(keys)
     }
 
+    /// The folder that holds the bucket's objects, each under its key.
+    #[must_use]
+    pub fn storage_root(&self) -> PathBuf {
+        self.folder.path().join("s3").join(builder::BUCKET)
+    }
+
+    /// How the object store is reached, as settings of a backup's own bucket in it.
+    #[must_use]
+    pub fn storage_settings(&self) -> Vec<(String, String)> {
+        let own = |key: &String| {
+            key.strip_prefix("ORRERY_STORAGE__").filter(|key| *key != "BUCKET").map(str::to_owned)
+        };
+        let settings = self.site.settings.iter();
+        settings
+            .filter_map(|(key, value)| {
+                Some((format!("ORRERY_BACKUP__STORAGE__{}", own(key)?), value.clone()))
+            })
+            .collect()
+    }
+
+    /// Loses everything that the database and the object store hold, as a machine does that burns. No service may run.
+    ///
+    /// # Errors
+    /// A part refuses.
+    pub async fn wipe(&self) -> Result<()> {
+        let schemas = "DO $$ DECLARE schema text; BEGIN \
+            FOR schema IN SELECT nspname FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%' AND nspname NOT IN ('public', 'information_schema') LOOP \
+                EXECUTE format('DROP SCHEMA %I CASCADE', schema); \
+            END LOOP; END $$";
+        self.database.execute(schemas).await?;
+        self.kill_storage();
+        match std::fs::remove_dir_all(self.storage_root()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+        self.start_storage().await
+    }
+
     /// SIGKILL to the object store; its objects stay on disk.
     pub fn kill_storage(&self) {
         // Dropping the process kills it.
@@ -295,13 +358,40 @@ impl World {
         Ok(())
     }
 
-    /// Registers a string that no log may hold: a name, an address, a token, a password. Less than 6 characters are
-    /// ignored, since they would be found by chance.
+    /// Registers a string that neither a log nor a metric nor a list of dead letters may hold: a name, an address, a token, a password.
+    /// Less than 6 characters are ignored, since they would be found by chance.
     pub fn secret(&self, secret: &str) {
         self.secrets.add(secret);
     }
 
-    /// What the logs tell that they must not, so far: panics that are not allowed, secrets.
+    /// Writes the list of dead letters to logs, in both of its forms, to be searched like all others.
+    ///
+    /// It goes past the proxies, which may be cut, and which stand still while a test's only thread is here.
+    fn list_dead_letters(&self) {
+        let url = self.database.url().to_owned();
+        // Most worlds have none, and a database that is down lists none.
+        let asked = teardown::ask(async move { has_dead_letters(&url).await });
+        if !asked.unwrap_or(false) {
+            return;
+        }
+        let database = ("ORRERY_DATABASE__URL", self.database.url());
+        let list = ["queues", "dead", "list", "--limit", "1000"];
+        let json = [&list[..], &["--json"][..]].concat();
+        for (name, arguments) in [("dead-list", &list[..]), ("dead-list-json", json.as_slice())] {
+            let log = self.site.new_log(name);
+            let listed = self.start_command(Stdio::null(), arguments, &[database], &log);
+            let listed = listed.and_then(|mut process| process.wait_blocking(LISTED));
+            match listed {
+                Ok(status) if status.success() => {}
+                Ok(status) => {
+                    report(&format!("the dead letters were not listed: {status}\n{}", tail(&log, 10)));
+                }
+                Err(error) => report(&format!("the dead letters were not listed: {error:#}")),
+            }
+        }
+    }
+
+    /// What is told that must not be, so far: panics that are not allowed, secrets, processes that did not end.
     #[must_use]
     pub fn leftovers(&self) -> Vec<String> {
         let logs = self.site.logs.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -316,16 +406,25 @@ impl World {
             let leaks = self.secrets.found_in(&text).into_iter();
             found.extend(leaks.map(|line| format!("{name} names a secret in line {line}")));
         }
+        for Page { name, text } in self.site.pages.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let leaks = self.secrets.found_in(text).into_iter();
+            found.extend(leaks.map(|line| format!("{name} names a secret in line {line}")));
+        }
+        found.extend(self.site.faults.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned());
         found
     }
 }
 
 impl Drop for World {
     fn drop(&mut self) {
+        self.site.is_closed.store(true, Ordering::SeqCst);
         self.kill_storage();
         // The runner shows this only when the test fails, by a panic or by an error that we cannot see from here.
         for log in self.site.logs.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             report(&tail(log, 30));
+        }
+        if !std::thread::panicking() {
+            self.list_dead_letters();
         }
         let leftovers = self.leftovers();
         if leftovers.is_empty() {

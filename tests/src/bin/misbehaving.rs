@@ -14,20 +14,17 @@ use anyhow::{Context, Result, bail, ensure};
 use async_trait::async_trait;
 use diesel::sql_types::Text;
 use diesel_async::{AsyncConnection, RunQueryDsl};
-use orrery_actors::{
-    bus::{
-        Bus, Delivery, Failure, Footing, Handler, HandlerSpec, Once, Outcome,
-        archiver::Archiver,
-        consumer::Source,
-        quarantine::{ChildCommand, Quarantine, input_closed},
-        topology::{Topology, declare},
-    },
-    clock::Clock,
-    config::{Section, broker::Broker, database::Database},
-    random::Random,
-    store::{Pool, StoreError},
-    supervise::{Limits, Supervisor},
+use orrery_broker_admin::topology::{Topology, declare};
+use orrery_bus::{
+    Bus, Delivery, Dependencies, Failure, Handler, HandlerSpec, Once, Outcome,
+    archiver::Archiver,
+    consumer::QueueKind,
+    quarantine::{ChildCommand, Quarantine, input_closed},
 };
+use orrery_config::{Section, broker::Broker, database::Database};
+use orrery_observability::{Log, Settings, Telemetry};
+use orrery_store::{Pool, StoreError};
+use orrery_supervise::{Limits, Mailbox, Supervisor, clock::Clock, random::Random};
 use serde::Deserialize;
 use tokio::{runtime::Runtime, sync::Notify};
 
@@ -102,7 +99,7 @@ impl Handler for Misbehaving {
 fn spec() -> HandlerSpec {
     HandlerSpec {
         name: NAME,
-        prefetch: 16,
+        mailbox: Mailbox { capacity: 0, concurrency: 16 },
         retry_delay: Duration::from_millis(500),
         time_limit: Duration::from_secs(20),
         bindings: Vec::new(),
@@ -116,26 +113,29 @@ fn main() -> Result<()> {
 }
 
 async fn run(main: &'static Runtime) -> Result<()> {
-    let config: Config = orrery_actors::config::load(None)?;
-    orrery_observability::start(&orrery_observability::Log::default())?;
+    let config: Config = orrery_config::load(None)?;
+    let log = Log { libraries: vec![env!("CARGO_BIN_NAME").to_owned()], ..Log::default() };
+    let telemetry = orrery_observability::Config::default();
+    let settings = Settings { log: &log, telemetry: &telemetry, service: "misbehaving", version: "0" };
+    let _telemetry = Telemetry::start(settings)?;
     let limits = Limits { blocked: Duration::from_secs(2), ..Limits::default() };
     let random = Random::system()?;
     let supervisor = Supervisor::new(main, random.clone(), limits)?;
     let pool = Pool::admin(&config.database, 4, main.handle().clone())?;
     let bus = Bus::new(config.broker);
-    let footing = Footing { bus: bus.clone(), pool: pool.clone(), clock: Clock::System, random };
+    let dependencies = Dependencies { bus: bus.clone(), pool: pool.clone(), clock: Clock::System, random };
     let handler = Arc::new(Misbehaving { pool, has_waited: AtomicBool::new(false) });
     match std::env::args().nth(1).as_deref() {
         Some("declare") => {
             let connection = bus.connect("declare").await?;
-            let default_limit = declare::has_default_limit(&bus, footing.random.uuid_v4()).await?;
+            let default_limit = declare::has_default_limit(&bus, dependencies.random.uuid_v4()).await?;
             let topology = Topology::wanted(&[spec()], &[], default_limit);
-            ensure!(declare::declare(&connection, &topology).await?.is_empty(), "other queues stand");
+            ensure!(declare::declare(&bus, &connection, &topology).await?.is_empty(), "other queues stand");
             return Ok(());
         }
         Some("quarantine") => {
             let bell = Arc::new(Notify::new());
-            footing.consume(&supervisor, handler, Source::Quarantine(Arc::clone(&bell)));
+            dependencies.consume(&supervisor, handler, QueueKind::Quarantine(Arc::clone(&bell)));
             tokio::select! {
                 () = bell.notified() => {}
                 () = input_closed() => {}
@@ -146,28 +146,14 @@ async fn run(main: &'static Runtime) -> Result<()> {
         Some("serve") => {}
         _ => bail!("misbehaving declare | serve | quarantine"),
     }
-    footing.consume(&supervisor, handler, Source::Main);
-    let (letters, signal) = (footing.clone(), supervisor.shutdown_signal());
-    supervisor.start("archiver", move |pulse| {
-        Archiver {
-            footing: letters.clone(),
-            handlers: vec![spec()],
-            bridges: Vec::new(),
-            pulse,
-            shutdown: signal.clone(),
-        }
-        .run()
-    });
+    dependencies.consume(&supervisor, handler, QueueKind::Main);
+    Archiver::start(&supervisor, dependencies, vec![spec()], Vec::new());
     let program = std::env::current_exe().context("this program")?;
     let command: ChildCommand = Arc::new(move |_| {
         let mut command = Command::new(&program);
         command.arg("quarantine");
         command.into()
     });
-    let signal = supervisor.shutdown_signal();
-    supervisor.start_within("quarantine", Duration::MAX, move |pulse| {
-        let (command, shutdown) = (Arc::clone(&command), signal.clone());
-        Quarantine { bus: bus.clone(), handlers: vec![NAME], command, pulse, shutdown }.run()
-    });
+    Quarantine::start(&supervisor, bus, vec![NAME], command);
     std::future::pending().await
 }

@@ -7,7 +7,7 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufR
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::{DataAnswer, Desk, Reply};
+use super::{AppState, DataAnswer, Reply};
 use crate::mail::Mail;
 
 /// The longest command line taken, in bytes.
@@ -23,7 +23,7 @@ struct Envelope {
 }
 
 /// Speaks with one client until it leaves or breaks off.
-pub(super) async fn serve(mut stream: TcpStream, desk: &watch::Sender<Desk>) -> io::Result<()> {
+pub(super) async fn serve(mut stream: TcpStream, desk: &watch::Sender<AppState>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let (from_client, mut to_client) = stream.split();
     let mut client = BufReader::with_capacity(64 * 1024, from_client);
@@ -32,6 +32,14 @@ pub(super) async fn serve(mut stream: TcpStream, desk: &watch::Sender<Desk>) -> 
     while let Some(line) = read_line(&mut client, MAX_LINE_BYTES).await? {
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
         let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
+        let mut silence = desk.subscribe();
+        if silence
+            .wait_for(|desk| desk.silent_at.is_none_or(|at| !at.eq_ignore_ascii_case(verb)))
+            .await
+            .is_err()
+        {
+            return Ok(());
+        }
         let answer = match verb.to_ascii_uppercase().as_str() {
             "EHLO" => {
                 envelope = Envelope::default();
@@ -83,7 +91,7 @@ pub(super) async fn serve(mut stream: TcpStream, desk: &watch::Sender<Desk>) -> 
 }
 
 /// Answers one RCPT by script, else takes the recipient.
-fn recipient(desk: &watch::Sender<Desk>, envelope: &mut Envelope, to: String) -> String {
+fn recipient(desk: &watch::Sender<AppState>, envelope: &mut Envelope, to: String) -> String {
     let mut scripted = None;
     desk.send_if_modified(|desk| {
         scripted = desk.rcpt_script.pop_front();
@@ -97,7 +105,7 @@ fn recipient(desk: &watch::Sender<Desk>, envelope: &mut Envelope, to: String) ->
 }
 
 /// Treats a whole message by script; `None` means that the connection closes without an answer.
-async fn take(desk: &watch::Sender<Desk>, envelope: Envelope, raw: Message) -> Option<String> {
+async fn take(desk: &watch::Sender<AppState>, envelope: Envelope, raw: Message) -> Option<String> {
     let Message::Whole(raw) = raw else { return Some("552 5.3.4 message too large".to_owned()) };
     let mut scripted = None;
     let mail = Mail::parse(envelope.from.unwrap_or_default(), envelope.to, raw);

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, atomic::AtomicUsize};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicBool, AtomicUsize},
+};
 
 use anyhow::{Context, Result};
 use base64::Engine;
@@ -121,6 +124,7 @@ impl WorldBuilder {
         )?;
         let smtp = SmtpReceiver::start().await?;
         let (storage_port, gateway, autha) = (Port::reserve()?, Port::reserve()?, Port::reserve()?);
+        let discovery = Port::reserve()?;
         let proxies = Proxies {
             postgres: Proxy::start(database.address().await?).await?,
             broker: Proxy::start(broker.address().await?).await?,
@@ -132,6 +136,7 @@ impl WorldBuilder {
         settings.extend(parts(&proxies, &servers, &database, &broker)?);
         settings.extend(keys(&secrets));
         settings.extend(services(&proxies, &gateway, &autha, folder.path(), self.captures)?);
+        settings.extend(peers(&gateway, &autha, &discovery));
         settings.extend(self.settings);
         settings.retain(|key, _| !self.unset.contains(key));
         let site = Arc::new(Site {
@@ -140,8 +145,12 @@ impl WorldBuilder {
             settings,
             gateway,
             autha,
+            discovery,
             logs: Mutex::default(),
             started: AtomicUsize::new(0),
+            pages: Mutex::default(),
+            faults: Mutex::default(),
+            is_closed: AtomicBool::new(false),
         });
         let world = World {
             storage: Mutex::new(None),
@@ -194,7 +203,7 @@ fn keys(secrets: &Secrets) -> Settings {
             [fresh::uuid(), fresh::uuid()].iter().flat_map(|half| *half.as_bytes()).collect();
         STANDARD.encode(bytes)
     };
-    let names = ["KEYS__MASTER", "KEYS__MAIL", "STORAGE__SECRET_KEY"];
+    let names = ["KEYS__MASTER", "KEYS__MAIL", "KEYS__DISCOVERY", "STORAGE__SECRET_KEY"];
     let keys: Settings = names.iter().map(|name| setting(name, key())).collect();
     keys.iter().for_each(|(_, key)| secrets.add(key));
     keys
@@ -212,8 +221,12 @@ fn services(
         |name: &str| folder.join(name).to_str().map(str::to_owned).context("a folder that is no UTF-8");
     let smtp = proxies.smtp.addr();
     Ok(vec![
+        // All callers of a test are one network.
+        setting("GATEWAY__RATES__ENABLED", "false"),
+        setting("GATEWAY__NETWORK_CONNECTIONS", "20000"),
         setting("GATEWAY__LISTEN", gateway.address().to_string()),
         setting("GATEWAY__AUTHA", format!("http://{}", autha.address())),
+        setting("CONSOLE__AUTHA", format!("http://{}", autha.address())),
         setting("AUTHA__LISTEN", autha.address().to_string()),
         setting("AUTHA__PUBLIC_URL", format!("http://{}", gateway.address())),
         setting("MAILY__TRANSPORT", if captures { "capture" } else { "smtp" }),
@@ -227,6 +240,16 @@ fn services(
         ("TMPDIR".to_owned(), path("tmp")?),
         ("RUST_BACKTRACE".to_owned(), "1".to_owned()),
     ])
+}
+
+/// Where discovery listens, and whose tokens it believes.
+fn peers(gateway: &Port, autha: &Port, discovery: &Port) -> Settings {
+    vec![
+        setting("DISCOVERY__LISTEN", discovery.address().to_string()),
+        setting("DISCOVERY__JWKS_URL", format!("http://{}/.well-known/jwks.json", autha.address())),
+        setting("DISCOVERY__ISSUER", format!("http://{}", gateway.address())),
+        setting("DISCOVERY__RETRY_DELAY", "1s"),
+    ]
 }
 
 fn setting(key: &str, value: impl Into<String>) -> (String, String) {

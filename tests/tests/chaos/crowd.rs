@@ -38,7 +38,7 @@ impl Crowd {
     /// `people` who know these addresses of the service, and try the next one when one does not answer.
     pub fn gather(people: &[Person], addresses: &[Client]) -> Result<Self> {
         let door = Arc::new(Semaphore::new(0));
-        let picture = Bytes::from(pictures::gradient_png(96, 96)?);
+        let picture = Bytes::from(pictures::gradient_png(512, 512)?);
         let mut waiting = JoinSet::new();
         for person in people {
             let (door, person, picture) = (Arc::clone(&door), person.clone(), picture.clone());

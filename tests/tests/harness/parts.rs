@@ -5,10 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use orrery_tests::broker::Depth;
 use orrery_tests::ports::Port;
+use orrery_tests::process::Process;
 use orrery_tests::secrets::Secrets;
 use orrery_tests::{Broker, Database, Proxy, World, database, eventually, fresh, pictures};
 
-use crate::{SOON, WHILE};
+use crate::{LONG, SHORT, SOON, WHILE};
 
 #[tokio::test]
 async fn waiting_ends_at_its_deadline_and_names_what_was_waited_for() {
@@ -123,8 +124,44 @@ async fn broker_publishes_counts_and_takes() -> Result<()> {
     assert_eq!(message.json()?, serde_json::json!({"a": 1}));
     assert_eq!(serde_json::Value::from(message.headers), serde_json::json!({"attempt": 1, "reason": "why"}));
     assert_eq!(broker.purge("q").await?, 1);
-    broker.wait_empty("q", SOON).await?;
+    broker.wait_empty("q", LONG).await?;
     assert!(broker.get_one("q").await?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_consumer_holds_or_a_retry_queue_keeps_is_not_handled() -> Result<()> {
+    use lapin::options::{BasicAckOptions, BasicGetOptions, QueueDeclareOptions};
+    use lapin::types::{AMQPValue, FieldTable};
+    let broker = Broker::create().await?;
+    let channel = broker.channel().await?;
+    for queue in ["h", "h.retry.1000", "h.quarantine", "h.dead"] {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
+        channel.queue_declare(queue.into(), QueueDeclareOptions::durable(), arguments).await?;
+    }
+    let error = async |handler| match broker.wait_handled(handler, SHORT).await {
+        Ok(()) => Ok(String::new()),
+        Err(error) => anyhow::Ok(format!("{error:#}")),
+    };
+    let publish =
+        async |queue| broker.publish_raw("", queue, lapin::BasicProperties::default(), b"message").await;
+    publish("h").await?;
+    let held = channel.basic_get("h".into(), BasicGetOptions::default()).await?.context("no message")?;
+    let told = error("h").await?;
+    assert!(told.contains("1 unacknowledged in h"), "{told}");
+    channel.basic_ack(held.delivery.delivery_tag, BasicAckOptions::default()).await?;
+    // Its dead letters are the archiver's.
+    publish("h.dead").await?;
+    broker.wait_handled("h", LONG).await?;
+    for queue in ["h.retry.1000", "h.quarantine"] {
+        publish(queue).await?;
+        let told = error("h").await?;
+        assert!(told.contains(&format!("1 ready in {queue}")), "{told}");
+        broker.purge(queue).await?;
+    }
+    let told = error("missing").await?;
+    assert!(told.contains("there is no queue missing"), "{told}");
     Ok(())
 }
 
@@ -158,4 +195,66 @@ async fn secret_in_a_log_fails_the_test() {
     let secret = format!("--{}", fresh::uuid());
     world.secret(&secret);
     world.run(&["check", &secret], SOON).await.unwrap();
+}
+
+/// A dead letter as the archiver writes it, with a reason of ours.
+async fn bury(world: &World, reason: &str) -> Result<()> {
+    let sql = format!(
+        "INSERT INTO bus.dead_letters (id, handler, letter, reason, attempts, failed_at, headers, body) \
+         VALUES (gen_random_uuid(), 'maily.email', '1', '{reason}', 1, now(), '{{}}', '')"
+    );
+    world.database().execute(&sql).await
+}
+
+#[tokio::test]
+#[should_panic(expected = "dead-list-json.log names a secret")]
+async fn secret_in_the_list_of_dead_letters_fails_the_test() {
+    let world = World::start().await.unwrap();
+    let secret = fresh::uuid().to_string();
+    world.secret(&secret);
+    bury(&world, &secret).await.unwrap();
+}
+
+#[tokio::test]
+async fn dead_letters_without_a_secret_harm_nobody() -> Result<()> {
+    let world = World::start().await?;
+    world.secret(&fresh::uuid().to_string());
+    bury(&world, "no such mailbox").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[should_panic(expected = "/metrics of ")]
+async fn secret_on_the_page_of_metrics_fails_the_test() {
+    let world = World::start().await.unwrap();
+    // Every page of metrics has such a line, and no log.
+    world.secret("# TYPE ");
+    let _service = world.spawn(&["maily"]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[should_panic(expected = "/health/actors of ")]
+async fn secret_on_the_page_of_actors_fails_the_test() {
+    let world = World::start().await.unwrap();
+    world.secret("\"capacity\":");
+    let _service = world.spawn(&["maily"]).await.unwrap();
+}
+
+#[test]
+fn process_that_does_not_end_when_asked_to_is_killed_and_told_of() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("log");
+    let shell = std::path::Path::new("/bin/sh");
+    let settings: std::collections::BTreeMap<String, String> = std::env::vars().collect();
+    let start = |script: &str| Process::spawn(shell, &["-c", script], &settings, folder.path(), &log);
+    let mut willing = start("exec sleep 60")?;
+    assert!(willing.end_within(SOON));
+    let mut deaf = start("trap '' TERM; echo deaf; while :; do sleep 0.1; done")?;
+    let end = std::time::Instant::now() + SOON;
+    while !std::fs::read_to_string(&log)?.contains("deaf") {
+        assert!(std::time::Instant::now() < end, "it did not start");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(!deaf.end_within(WHILE));
+    assert!(deaf.ended().is_some());
+    Ok(())
 }

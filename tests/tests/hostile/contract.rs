@@ -105,9 +105,11 @@ fn filled(path: &str) -> Result<String> {
     let mut parts = Vec::new();
     for part in path.split('/') {
         parts.push(match part {
-            "{id}" => "nobody_at_all".to_owned(),
-            "{account}" | "{upload}" => fresh::uuid().to_string(),
-            "{file}" => format!("{}-64.webp", "0".repeat(32)),
+            "{id}" | "{vanity}" => "nobody_at_all".to_owned(),
+            "{upload}" | "{picture}" | "{session}" | "{export}" | "{account}" | "{partner}"
+            | "{endpoint}" | "{secret}" => fresh::uuid().to_string(),
+            "{type}" => "com.acme.thing.v1".to_owned(),
+            "{file}" => "64.webp".to_owned(),
             _ if part.starts_with('{') => bail!("what is {part}?"),
             _ => part.to_owned(),
         });
@@ -117,7 +119,11 @@ fn filled(path: &str) -> Result<String> {
 
 #[tokio::test]
 async fn described_routes_are_served_and_other_methods_are_not() -> Result<()> {
-    let world = World::start().await?;
+    // Partners are described too, and run on request only.
+    let world = World::builder()
+        .env("ORRERY_SERVICES", "autha,maily,spinoza,partners,discovery,gateway,console")
+        .start()
+        .await?;
     let _orrery = world.spawn(&[]).await?;
     let (stranger, ada) = (world.client()?, world.client()?.signed_up(&Person::new()).await?);
     let before = Footprint::of(&world).await?;
@@ -137,7 +143,8 @@ async fn described_routes_are_served_and_other_methods_are_not() -> Result<()> {
                         "{what} is described and not served"
                     );
                     contract.check(name, path, answer)?;
-                } else {
+                } else if path != "/auth/verify" {
+                    // That one is asked by the method of the request that a proxy asks about.
                     ensure!(answer.status == 405, "{what} is not described and answers {}", answer.status);
                     let allow =
                         answer.header("allow").with_context(|| format!("{what}: no Allow"))?.to_owned();
@@ -154,7 +161,8 @@ async fn described_routes_are_served_and_other_methods_are_not() -> Result<()> {
         ensure!(answer.bytes.is_empty(), "HEAD {path} has a body");
     }
     ensure!(contract.compared >= 2 * paths.len(), "only {} answers", contract.compared);
-    unharmed(&world, &before).await
+    // To log out takes nothing but the token: that has ended Ada's session, which is told.
+    unharmed(&world, &Footprint { sessions: 0, outbox: before.outbox + 1, ..before }).await
 }
 
 async fn send(client: &Client, method: Method, path: &str, body: Option<Value>) -> Result<Answer> {
@@ -174,6 +182,8 @@ async fn accounts(world: &World, contract: &mut Contract) -> Result<Client> {
     contract.check("POST", "/create", client.sign_up(&person).await?.expect(409)?)?;
     for (body, status) in [(json!([]), 400), (json!({}), 422), (json!("x".repeat(70_000)), 413)] {
         for path in ["/create", "/login", "/oauth/token"] {
+            // RFC 6749, 5.2 knows 400 alone.
+            let status = if path == "/oauth/token" && status == 422 { 400 } else { status };
             contract.check(
                 "POST",
                 path,
@@ -186,7 +196,7 @@ async fn accounts(world: &World, contract: &mut Contract) -> Result<Client> {
     contract.check("POST", "/login", client.login(&Person::new()).await?.expect(401)?)?;
     let token = session.text("refresh_token")?;
     contract.check("POST", "/oauth/token", client.refresh(token).await?.expect(200)?)?;
-    contract.check("POST", "/oauth/token", client.refresh("x").await?.expect(401)?)?;
+    contract.check("POST", "/oauth/token", client.refresh("x").await?.expect(400)?)?;
     let ada = client.with_token(made.text("access_token")?);
     contract.check("GET", "/users/@me", ada.me().await?.expect(200)?)?;
     contract.check("GET", "/users/{id}", ada.user(&person.id).await?.expect(200)?)?;
@@ -202,7 +212,7 @@ async fn avatars(ada: &Client, contract: &mut Contract) -> Result<()> {
     const PUT: &str = "/users/@me/avatar";
     const UPLOAD: &str = "/users/@me/avatar/uploads/{upload}";
     let path = ada.me().await?.text("id").map(|id| format!("/avatars/{id}"))?;
-    contract.check("GET", "/avatars/{id}", ada.get(&path).await?.expect(404)?)?;
+    contract.check("GET", "/avatars/{id}", ada.get(&path).await?.expect(200)?)?;
     let broken = [pictures::gradient_png(64, 64)?.get(..60).context("a short picture")?, &[0; 500]].concat();
     let rejected = contract.check("PUT", PUT, ada.put_avatar(broken, "image/png").await?.expect(202)?)?;
     ensure!(ada.wait_upload(rejected.location()?, LONG).await?["status"] == "rejected");
@@ -231,7 +241,7 @@ async fn avatars(ada: &Client, contract: &mut Contract) -> Result<()> {
     contract.check("GET", "/avatars/{id}", ada.get(&format!("{path}?size=64")).await?.expect(302)?)?;
     contract.check("GET", "/avatars/{id}", ada.get(&format!("{path}?size=x")).await?.expect(422)?)?;
     contract.check("GET", "/avatars/{id}", ada.get(&format!("{path}?size=1&size=2")).await?.expect(400)?)?;
-    const FILE: &str = "/avatars/{account}/{upload}/{file}";
+    const FILE: &str = "/avatars/{picture}/{file}";
     let variant = contract.check("GET", FILE, ada.get(current.location()?).await?.expect(200)?)?;
     let etag = variant.header("etag").context("no ETag")?.to_owned();
     let request = ada.request(Method::GET, current.location()?).header(IF_NONE_MATCH, etag);
@@ -250,7 +260,14 @@ async fn answers_are_as_they_are_described() -> Result<()> {
     let mut contract = Contract::read()?;
     let ada = accounts(&world, &mut contract).await?;
     avatars(&ada, &mut contract).await?;
-    for path in ["/status.json", "/.well-known/jwks.json", "/health/live", "/health/ready"] {
+    for path in [
+        "/status.json",
+        "/.well-known/jwks.json",
+        "/.well-known/openid-configuration",
+        "/openapi.json",
+        "/health/live",
+        "/health/ready",
+    ] {
         contract.check("GET", path, ada.get(path).await?.expect(200)?)?;
     }
     let description = contract.check("GET", "/openapi.yaml", ada.get("/openapi.yaml").await?.expect(200)?)?;

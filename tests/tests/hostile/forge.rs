@@ -55,7 +55,7 @@ pub fn own_key() -> Result<EcdsaKeyPair> {
     EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).ok().context("generating a key")
 }
 
-/// The instance's own signing key: opened as `actors::seal` does, written down a second time here.
+/// The instance's own signing key: opened as `orrery_seal` does, written down a second time here.
 pub async fn instances_key(world: &World) -> Result<(String, EcdsaKeyPair)> {
     let rows = world.database().rows("SELECT kid, sealed FROM autha.signing_keys").await?;
     let row = rows.first().context("no signing key")?;

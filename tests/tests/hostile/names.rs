@@ -10,7 +10,7 @@ use crate::{Footprint, LONG, TRACE, refused, unharmed};
 
 #[tokio::test]
 async fn a_taken_name_or_address_is_refused_in_any_spelling() -> Result<()> {
-    let world = World::start().await?;
+    let world = World::builder().env("ORRERY_AUTHA__INTERNATIONAL_ADDRESSES", "true").start().await?;
     let _orrery = world.spawn(&[]).await?;
     let client = world.client()?;
     let mut person = Person::new();

@@ -29,6 +29,7 @@ type Lie = (&'static str, Vec<u8>, &'static str, &'static str);
 fn refused_at_once() -> Result<Vec<Lie>> {
     let jpeg = pictures::astronaut()?;
     let webp = pictures::gradient_webp(64, 64)?;
+    let gif = pictures::gradient_gif(64, 64, 2)?;
     Ok(vec![
         ("one byte", vec![0x89], "image/png", "not_an_image"),
         ("HTML", b"<!doctype html><script>alert(1)</script>".to_vec(), "image/png", "not_an_image"),
@@ -48,7 +49,7 @@ fn refused_at_once() -> Result<Vec<Lie>> {
         ("a WebP as GIF", webp, "image/gif", "type_mismatch"),
         ("one pixel", pictures::one_pixel_png()?, "image/png", "too_small"),
         ("15 x 600 pixels", pictures::gradient_png(15, 600)?, "image/png", "too_small"),
-        ("no pixels", pictures::lying_png(0, 0)?, "image/png", "too_small"),
+        ("no pixels", pictures::lying_png(0, 0)?, "image/png", "corrupt"),
         ("60000 x 60000", pictures::lying_png(60_000, 60_000)?, "image/png", "too_many_pixels"),
         ("2^32-1 x 2^32-1", pictures::lying_png(u32::MAX, u32::MAX)?, "image/png", "too_many_pixels"),
         ("17000 x 16", pictures::lying_png(17_000, 16)?, "image/png", "too_many_pixels"),
@@ -60,6 +61,7 @@ fn refused_at_once() -> Result<Vec<Lie>> {
             "image/jpeg",
             "corrupt",
         ),
+        ("NULs behind a GIF's header", [start(&gif, 13)?, vec![0; 50_000]].concat(), "image/gif", "corrupt"),
     ])
 }
 
@@ -71,10 +73,9 @@ fn rejected_later() -> Result<Vec<(&'static str, Vec<u8>, &'static str)>> {
         ("half a PNG", start(&png, png.len() / 2)?, "image/png"),
         ("half a WebP", start(&webp, webp.len() / 2)?, "image/webp"),
         ("the head of a JPEG", start(&jpeg, 1000)?, "image/jpeg"),
-        ("the head of a GIF", start(&gif, 20)?, "image/gif"),
+        ("the head of a GIF", start(&gif, gif.len() / 3)?, "image/gif"),
         ("noise behind a PNG's header", [start(&png, 33)?, noise(50_000)].concat(), "image/png"),
         ("noise behind a WebP's header", [start(&webp, 30)?, noise(50_000)].concat(), "image/webp"),
-        ("noise behind a GIF's header", [start(&gif, 13)?, noise(50_000)].concat(), "image/gif"),
         ("one pixel that says 5000 x 5000", pictures::lying_png(5000, 5000)?, "image/png"),
     ])
 }

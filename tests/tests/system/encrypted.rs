@@ -78,7 +78,10 @@ async fn every_connection_to_the_database_is_encrypted() -> Result<()> {
     let ways = "SELECT string_agg(DISTINCT application_name || ' ' || ssl, ', ' ORDER BY application_name || ' ' || ssl) \
                 FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) WHERE usename = 'orrery'";
     let ways = server.execute(ways).await?;
-    ensure!(ways == "orrery-autha true, orrery-maily true, orrery-spinoza true", "{ways}");
+    ensure!(
+        ways == "orrery-autha true, orrery-console true, orrery-discovery true, orrery-maily true, orrery-spinoza true",
+        "{ways}"
+    );
     Ok(())
 }
 

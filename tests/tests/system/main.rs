@@ -2,10 +2,15 @@
 
 mod amqp10;
 mod backlog;
+mod backup;
 mod bridges;
+mod broker_states;
+mod database;
+mod demo;
 mod encrypted;
 mod kills;
 mod mail;
+mod maily;
 mod memory;
 mod operator;
 mod outages;
@@ -17,6 +22,7 @@ mod poison;
 mod profile;
 mod quarantine;
 mod retention;
+mod termination;
 mod topology;
 mod trust;
 mod twice;

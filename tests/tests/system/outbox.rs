@@ -165,8 +165,8 @@ async fn an_event_without_a_queue_is_replayed_when_one_is_bound() -> Result<()> 
     let _service = world.spawn(&["gateway", "autha"]).await?;
     world.client()?.sign_up(&Person::new()).await?.expect(201)?;
     let created = "com.gravitalia.account.created.v1";
-    wait_count(&world, 1, &format!("status = 'unrouted' AND type = '{created}'")).await?;
-    let listed = world.run(&["events", "list", "--json"], SOON).await?;
+    wait_count(&world, 1, &format!("status = 'unwanted' AND type = '{created}'")).await?;
+    let listed = world.run(&["events", "list", "--unwanted", "--json"], SOON).await?;
     ensure!(listed.output.contains(created) && listed.status.success(), "{}", listed.output);
 
     queue(&world, "shop", None).await?;
@@ -181,11 +181,12 @@ async fn an_event_without_a_queue_is_replayed_when_one_is_bound() -> Result<()> 
             FieldTable::default(),
         )
         .await?;
-    let unasked = world.run(&["events", "replay"], SOON).await?;
+    let unasked = world.run(&["events", "replay", "--unwanted"], SOON).await?;
     ensure!(!unasked.status.success() && unasked.output.contains("--yes"), "{}", unasked.output);
-    let other = world.run(&["events", "replay", "--type", "com.example.other", "--yes"], SOON).await?;
+    let other =
+        world.run(&["events", "replay", "--unwanted", "--type", "com.example.other", "--yes"], SOON).await?;
     ensure!(other.output.contains("0 events"), "{}", other.output);
-    let replayed = world.run(&["events", "replay", "--type", created, "--yes"], SOON).await?;
+    let replayed = world.run(&["events", "replay", "--unwanted", "--type", created, "--yes"], SOON).await?;
     ensure!(replayed.status.success() && replayed.output.contains("1 events"), "{}", replayed.output);
     world.broker().wait_depth("shop", SOON, |depth| depth.ready == 1).await?;
     wait_count(&world, 1, &format!("status = 'sent' AND type = '{created}'")).await?;

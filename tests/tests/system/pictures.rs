@@ -22,7 +22,8 @@ async fn an_upload_becomes_three_immutable_variants() -> Result<()> {
     let _service = world.spawn(&[]).await?;
     let person = Person::new();
     let client = world.client()?.signed_up(&person).await?;
-    client.get(&format!("/avatars/{}", person.id)).await?.expect(404)?.problem()?;
+    let placeholder = client.get(&format!("/avatars/{}", person.id)).await?.expect(200)?;
+    ensure!(placeholder.header("content-type") == Some("image/svg+xml"));
     let picture = pictures::with_exif(&pictures::astronaut()?, 6)?;
     let taken = client.put_avatar(picture, "image/jpeg").await?.expect(202)?;
     let done = client.wait_upload(taken.location()?, SOON).await?;
@@ -44,13 +45,53 @@ async fn an_upload_becomes_three_immutable_variants() -> Result<()> {
         ensure!(etag.starts_with('"'), "a weak ETag {etag}");
         let again = client.request(reqwest::Method::GET, path).header("if-none-match", &etag);
         ensure!(client.send(again).await?.expect(304)?.bytes.is_empty());
+        let part = client.request(reqwest::Method::GET, path).header("range", "bytes=4-11");
+        let part = client.send(part).await?.expect(206)?;
+        ensure!(Some(&*part.bytes) == answer.bytes.get(4..12), "{:?}", part.bytes);
+        ensure!(part.header("content-range") == Some(&*format!("bytes 4-11/{}", answer.bytes.len())));
+        let beyond = client.request(reqwest::Method::GET, path).header("range", "bytes=9999999-");
+        client.send(beyond).await?.expect(416)?;
     }
     let current = client.get(&format!("/avatars/{}?size=100", person.id)).await?.expect(302)?;
-    ensure!(current.location()?.ends_with("-256.webp"), "{}", current.location()?);
+    ensure!(current.location()?.ends_with("/256.webp"), "{}", current.location()?);
     ensure!(current.header("cache-control") == Some("public, max-age=60"));
-    // The sign-up was version 1; the upload and its result are both told as version 2.
-    let told = "SELECT count(*) FROM bus.outbox WHERE type LIKE 'com.gravitalia.image.%' AND version = 2";
+    // The sign-up was version 1, at which the upload was taken and its result made; that it is shown is version 2.
+    let told = "SELECT count(*) FROM bus.outbox WHERE type LIKE 'com.gravitalia.image.%' AND version = 1";
     ensure!(world.database().count(told).await? == 2, "an event about the picture carries another version");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_that_needs_too_much_memory_is_rejected_and_the_next_one_is_done() -> Result<()> {
+    let world = World::builder().env("ORRERY_SPINOZA__MEMORY", "64 MiB").start().await?;
+    let _service = world.spawn(&[]).await?;
+    let client = world.client()?.signed_up(&Person::new()).await?;
+    // Few bytes that would be 72 MB.
+    let taken = client.put_avatar(pictures::wide_png(3000, 3000)?, "image/png").await?.expect(202)?;
+    let rejected = client.wait_upload(taken.location()?, SOON).await?;
+    ensure!(rejected["code"] == "image_needs_too_much_memory", "{rejected}");
+    let taken = client.put_avatar(pictures::astronaut()?, "image/jpeg").await?.expect(202)?;
+    let done = client.wait_upload(taken.location()?, SOON).await?;
+    ensure!(done["status"] == "done", "{done}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_smaller_than_a_variant_is_not_enlarged() -> Result<()> {
+    let world = World::start().await?;
+    let _service = world.spawn(&[]).await?;
+    let client = world.client()?.signed_up(&Person::new()).await?;
+    // Its dimensions stand behind more metadata than a socket gives at once.
+    let taken = client
+        .put_avatar(pictures::after_metadata(&pictures::small_jpeg()?, 40)?, "image/jpeg")
+        .await?
+        .expect(202)?;
+    let done = client.wait_upload(taken.location()?, SOON).await?;
+    ensure!(done["status"] == "done", "{done}");
+    let me = client.me().await?.expect(200)?.body;
+    let widths: Vec<_> =
+        me["icon"].as_array().into_iter().flatten().map(|icon| icon["width"].as_u64()).collect();
+    ensure!(widths == [Some(100), Some(64)], "{widths:?}");
     Ok(())
 }
 

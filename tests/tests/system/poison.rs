@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
-use orrery_tests::{World, deadline::eventually, process::Process};
+use orrery_tests::{World, process::Process};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -139,9 +139,7 @@ async fn a_message_that_aborts_the_process_is_quarantined_and_no_innocent_dies_w
     system.until_effects(&["late".to_owned()], Duration::from_secs(5)).await?;
     let innocents: Vec<String> = before.into_iter().chain(after).collect();
     system.until_effects(&innocents, SOON).await?;
-    for queue in [QUEUE.to_owned(), format!("{QUEUE}.retry.2000"), format!("{QUEUE}.quarantine")] {
-        system.world.broker().wait_empty(&queue, SOON).await?;
-    }
+    system.world.broker().wait_handled(QUEUE, SOON).await?;
     ensure!(system.effects().await?.values().all(|count| *count == 1), "an effect happened twice");
     let rows = system.world.database().count("SELECT count(*) FROM bus.dead_letters").await?;
     ensure!(rows == 1 && letters.iter().all(|letter| letter.starts_with("poison: ")), "{letters:?}");
@@ -182,7 +180,8 @@ async fn a_message_that_blocks_its_thread_ends_the_process_with_a_clear_last_lin
         system.ends
     );
     let log = system.log()?;
-    let line = "tests.misbehaving has blocked its thread for 2 s: the process ends, to be started again";
+    let line =
+        "tests.misbehaving.consumer has blocked its thread for 2 s: the process ends, to be started again";
     ensure!(log.contains(line), "{log}");
     Ok(())
 }
@@ -201,10 +200,7 @@ async fn a_panic_in_a_handler_is_that_deliverys_failure_and_nothing_more() -> Re
     ensure!(system.ends.is_empty(), "the process ended: {:?}", system.ends);
     let tries = system.world.database().count("SELECT attempts FROM bus.dead_letters").await?;
     ensure!(tries == 2, "{tries} tries");
-    eventually(SOON, "nothing is left", async || {
-        (system.world.broker().depth(QUEUE).await.ok()?.ready == 0).then_some(())
-    })
-    .await
+    system.world.broker().wait_handled(QUEUE, SOON).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -255,9 +255,9 @@ async fn a_partner_that_comes_later_gets_what_its_pattern_fits_of_before() -> Re
     let _front = world.spawn(&["gateway", "autha"]).await?;
     world.client()?.sign_up(&Person::new()).await?.expect(201)?;
     eventually(SOON, "nobody is bound for the event", async || {
-        let unrouted =
-            format!("SELECT count(*) FROM bus.outbox WHERE type = '{CREATED}' AND status = 'unrouted'");
-        (world.database().count(&unrouted).await.ok()? == 1).then_some(())
+        let unwanted =
+            format!("SELECT count(*) FROM bus.outbox WHERE type = '{CREATED}' AND status = 'unwanted'");
+        (world.database().count(&unwanted).await.ok()? == 1).then_some(())
     })
     .await?;
     let acme = Partner::new();
@@ -298,7 +298,7 @@ async fn a_partner_gets_what_it_is_to_get_until_it_is_removed() -> Result<()> {
         .await?;
     sign_up().await?;
     eventually(SOON, "the event goes nowhere", async || {
-        let sql = format!("SELECT count(*) FROM bus.outbox WHERE type = '{CREATED}' AND status = 'unrouted'");
+        let sql = format!("SELECT count(*) FROM bus.outbox WHERE type = '{CREATED}' AND status = 'unwanted'");
         (world.database().count(&sql).await.ok()? == 1).then_some(())
     })
     .await?;

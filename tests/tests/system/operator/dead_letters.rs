@@ -91,7 +91,7 @@ async fn a_letter_names_nobody_until_it_is_revealed_with_the_key() -> Result<()>
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_mail_key_nothing_is_revealed() -> Result<()> {
     let world = World::builder().without("ORRERY_KEYS__MAIL").start().await?;
-    let shown = run(&world, &["dead", "export", "--reveal"]).await?;
+    let shown = run(&world, &["dead", "export", "--all", "--reveal"]).await?;
     code(&shown, 1)?;
     ensure!(shown.output.contains("keys.mail: is missing"), "{}", shown.output);
     Ok(())
@@ -174,7 +174,7 @@ async fn a_redrive_keeps_to_its_rate() -> Result<()> {
     letters(&world, 6).await?;
     drop(maily);
     let begun = std::time::Instant::now();
-    code(&run(&world, &["dead", "redrive", "--all", "--rate", "2/s"]).await?, 0)?;
+    code(&run(&world, &["dead", "redrive", "--all", "--yes", "--rate", "2/s"]).await?, 0)?;
     ensure!(begun.elapsed() >= Duration::from_millis(2400), "6 letters took {:?}", begun.elapsed());
     letters(&world, 0).await
 }
@@ -207,7 +207,7 @@ async fn an_export_can_be_read_elsewhere_and_shows_no_address() -> Result<()> {
     let (person, id) = refused(&world).await?;
     let file = world.folder().join("letters.jsonl");
     let to = file.to_str().context("no UTF-8")?;
-    code(&run(&world, &["dead", "export", "--to", to]).await?, 0)?;
+    code(&run(&world, &["dead", "export", "--all", "--to", to]).await?, 0)?;
     ensure!(std::fs::metadata(&file)?.permissions().mode() & 0o077 == 0, "others may read it");
     let text = std::fs::read_to_string(&file)?;
     ensure!(!text.contains(&person.email) && text.lines().count() == 1, "{text}");
@@ -221,8 +221,8 @@ async fn an_export_can_be_read_elsewhere_and_shows_no_address() -> Result<()> {
         serde_json::from_slice(&STANDARD.decode(line["body_base64"].as_str().unwrap_or_default())?)?;
     ensure!(body == line["event"]["data"], "{body}");
     // What is there already is not written over.
-    code(&run(&world, &["dead", "export", "--to", to]).await?, 1)?;
-    let revealed = world.run_revealing(&["queues", "dead", "export", "--reveal"], &[], SOON).await?;
+    code(&run(&world, &["dead", "export", "--all", "--to", to]).await?, 1)?;
+    let revealed = world.run_revealing(&["queues", "dead", "export", "--all", "--reveal"], &[], SOON).await?;
     code(&revealed, 0)?;
     let line: Value = serde_json::from_str(&revealed.output)?;
     ensure!(line["event"]["data"]["to"] == person.email.as_str(), "{line}");

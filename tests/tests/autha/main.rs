@@ -1,0 +1,57 @@
+//! Accounts as people and operators use them: over HTTP and by the command line, against the real parts.
+
+#![expect(clippy::indexing_slicing, reason = "what a JSON value lacks is null")]
+
+mod deletion;
+mod mailbox;
+mod moving;
+mod operators;
+mod profile;
+mod protection;
+mod replicas;
+mod schemathesis;
+mod second_factor;
+mod sessions;
+mod sign_up;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use orrery_tests::{Answer, Client, Person, World};
+use reqwest::Method;
+use serde_json::Value;
+
+/// The deadline of what comes by itself.
+const SOON: Duration = Duration::from_secs(60);
+
+/// Sends a JSON body.
+async fn send(client: &Client, method: Method, path: &str, body: Value) -> Result<Answer> {
+    client.send(client.request(method, path).json(&body)).await
+}
+
+/// Sends no body.
+async fn bare(client: &Client, method: Method, path: &str) -> Result<Answer> {
+    client.send(client.request(method, path)).await
+}
+
+/// A person who has signed up, and their client.
+async fn somebody(world: &World) -> Result<(Person, Client)> {
+    let person = Person::new();
+    let client = world.client()?.signed_up(&person).await?;
+    Ok((person, client))
+}
+
+/// Expects a problem with this field and code.
+fn fault(answer: &Answer, status: u16, field: &str, code: &str) -> Result<()> {
+    ensure!(answer.status == status, "{status} expected, got {}: {}", answer.status, answer.body);
+    let problem = answer.problem()?;
+    let found = problem.field(field)?;
+    ensure!(found.code == code, "{found:?}");
+    Ok(())
+}
+
+/// The internal id of a person.
+async fn internal_id(world: &World, person: &Person) -> Result<String> {
+    let sql = format!("SELECT id::text FROM autha.accounts WHERE vanity = '{}'", person.id.to_lowercase());
+    world.database().text(&sql).await?.context("no such account")
+}

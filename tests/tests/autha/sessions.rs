@@ -1,0 +1,200 @@
+//! Sessions: listed, ended, introspected, revoked; and what happens when everything is done at once.
+
+use anyhow::{Context, Result, ensure};
+use futures_util::future::join_all;
+use orrery_tests::{Client, Person, World, pictures};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::{bare, send, somebody};
+
+#[tokio::test]
+async fn sessions_are_listed_and_ended_one_by_one_and_all() -> Result<()> {
+    let world = World::start().await?;
+    let _service = world.spawn(&["gateway", "autha"]).await?;
+    let (person, first) = somebody(&world).await?;
+    let second = world.client()?.logged_in(&person).await?;
+    let third = world.client()?.logged_in(&person).await?;
+    let list = async |client: &Client| -> Result<Vec<Value>> {
+        let body = bare(client, Method::GET, "/users/@me/sessions").await?.expect(200)?.body;
+        Ok(body["sessions"].as_array().context("no list")?.clone())
+    };
+    let sessions = list(&first).await?;
+    ensure!(
+        sessions.len() == 3 && sessions.iter().filter(|session| session["current"] == true).count() == 1,
+        "{sessions:?}"
+    );
+    let id = list(&second)
+        .await?
+        .into_iter()
+        .find(|session| session["current"] == true)
+        .context("no session")?["id"]
+        .clone();
+    let path = format!("/users/@me/sessions/{}", id.as_str().context("no id")?);
+    bare(&first, Method::DELETE, &path).await?.expect(204)?;
+    bare(&first, Method::DELETE, &path).await?.expect(404)?;
+    // At once, not when the access token ends.
+    second.me().await?.expect(401)?;
+    bare(&third, Method::POST, "/logout").await?.expect(204)?;
+    third.refresh(third.refresh_token().context("no token")?).await?.expect(400)?;
+    ensure!(list(&first).await?.len() == 1);
+    bare(&first, Method::DELETE, "/users/@me/sessions").await?.expect(204)?;
+    first.me().await?.expect(401)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn tokens_are_introspected_by_their_owner_and_revoked() -> Result<()> {
+    let world = World::start().await?;
+    let _service = world.spawn(&["gateway", "autha"]).await?;
+    let (person, ada) = somebody(&world).await?;
+    let (_, bob) = somebody(&world).await?;
+    let access = ada.access_token().context("no token")?.to_owned();
+    let refresh = ada.refresh_token().context("no token")?.to_owned();
+    let ask = async |client: &Client, token: &str| {
+        send(client, Method::POST, "/oauth/introspect", json!({"token": token})).await
+    };
+    let seen = ask(&ada, &access).await?.expect(200)?.body;
+    ensure!(
+        seen["active"] == true
+            && seen["sub"] == person.id
+            && seen["scope"].as_str().is_some_and(|scope| scope.contains("read:account")),
+        "{seen}"
+    );
+    ensure!(ask(&ada, &refresh).await?.body["active"] == true);
+    for token in [access.as_str(), refresh.as_str()] {
+        ensure!(ask(&bob, token).await?.expect(200)?.body == json!({"active": false}));
+    }
+    ask(&world.client()?, &access).await?.expect(401)?;
+    let stranger = world.client()?;
+    let form = stranger.request(Method::POST, "/oauth/revoke").form(&[("token", &refresh)]);
+    stranger.send(form).await?.expect(200)?;
+    send(&stranger, Method::POST, "/oauth/revoke", json!({"token": "unknown"})).await?.expect(200)?;
+    ada.me().await?.expect(401)?;
+    let refused = stranger.refresh(&refresh).await?.expect(400)?;
+    ensure!(refused.body["error"] == "invalid_grant" && refused.body["type"].is_string(), "{}", refused.body);
+    let refused = send(&stranger, Method::POST, "/oauth/token", json!({"grant_type": "password"}))
+        .await?
+        .expect(400)?;
+    ensure!(refused.body["error"] == "unsupported_grant_type", "{}", refused.body);
+    Ok(())
+}
+
+#[tokio::test]
+async fn all_changes_at_once_end_without_a_deadlock() -> Result<()> {
+    let world = World::start().await?;
+    let _one = world.spawn(&["gateway", "autha"]).await?;
+    for _ in 0..5 {
+        let (person, client) = somebody(&world).await?;
+        let sessions: Vec<Client> =
+            join_all((0..3).map(|_| async { world.client()?.logged_in(&person).await }))
+                .await
+                .into_iter()
+                .collect::<Result<_>>()?;
+        let mut all: Vec<std::pin::Pin<Box<dyn Future<Output = Result<u16>> + Send>>> = Vec::new();
+        for session in &sessions {
+            let (client, refresh) =
+                (session.clone(), session.refresh_token().context("no token")?.to_owned());
+            for _ in 0..2 {
+                let (client, refresh) = (client.clone(), refresh.clone());
+                all.push(Box::pin(async move { Ok(client.refresh(&refresh).await?.status) }));
+            }
+            let (client, refresh) = (client.clone(), refresh.clone());
+            all.push(Box::pin(async move {
+                Ok(send(&client, Method::POST, "/oauth/revoke", json!({"token": refresh})).await?.status)
+            }));
+            let client = session.clone();
+            all.push(Box::pin(async move {
+                Ok(bare(&client, Method::DELETE, "/users/@me/sessions").await?.status)
+            }));
+            let client = session.clone();
+            all.push(Box::pin(async move {
+                Ok(send(&client, Method::PATCH, "/users/@me", json!({"summary": "x"})).await?.status)
+            }));
+        }
+        let login = client.clone();
+        let someone = person.clone();
+        all.push(Box::pin(async move { Ok(login.login(&someone).await?.status) }));
+        for status in join_all(all).await {
+            let status = status?;
+            ensure!(status < 500, "an answer of {status}");
+        }
+    }
+    ensure!(
+        world
+            .database()
+            .count("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+            .await?
+            == 0
+    );
+    Ok(())
+}
+
+/// What changes an account, its sessions or its tokens.
+const CHANGES: [&str; 13] = [
+    "refresh",
+    "revoke",
+    "end all",
+    "log out",
+    "log in",
+    "summary",
+    "public key",
+    "export",
+    "put picture",
+    "delete picture",
+    "delete",
+    "recovery mail",
+    "verification mail",
+];
+
+const KEY: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA5EnDUV3hgaWX5RprPmPgoXjugFpnryj7sMiqiSZAkCo=\n-----END PUBLIC KEY-----";
+
+async fn change(name: &str, client: &Client, person: &Person) -> Result<u16> {
+    let refresh = client.refresh_token().context("no token")?;
+    let password = json!({"password": person.password});
+    let post = async |path: &str, body: Value| send(client, Method::POST, path, body).await;
+    let patch = async |body: Value| send(client, Method::PATCH, "/users/@me", body).await;
+    let answer = match name {
+        "refresh" => client.refresh(refresh).await?,
+        "revoke" => post("/oauth/revoke", json!({"token": refresh})).await?,
+        "end all" => bare(client, Method::DELETE, "/users/@me/sessions").await?,
+        "log out" => bare(client, Method::POST, "/logout").await?,
+        "log in" => client.login(person).await?,
+        "summary" => patch(json!({"summary": "x"})).await?,
+        "public key" => patch(json!({"publicKeys": KEY})).await?,
+        "export" => post("/users/@me/export", password).await?,
+        "put picture" => client.put_avatar(pictures::gradient_png(16, 16)?, "image/png").await?,
+        "delete picture" => client.delete_avatar().await?,
+        "delete" => send(client, Method::DELETE, "/users/@me", password).await?,
+        "recovery mail" => post("/recover/request", json!({"email": person.email})).await?,
+        "verification mail" => bare(client, Method::POST, "/users/@me/verification").await?,
+        other => anyhow::bail!("what is {other}?"),
+    };
+    Ok(answer.status)
+}
+
+#[tokio::test]
+async fn every_pair_of_changes_at_once_ends_without_a_deadlock() -> Result<()> {
+    let many = "100000";
+    let world = World::builder()
+        .env("ORRERY_AUTHA__VERIFICATION", "ask")
+        .env("ORRERY_AUTHA__THROTTLE__MAILBOX_MAILS", many)
+        .start()
+        .await?;
+    let _service = world.spawn(&["gateway", "autha"]).await?;
+    let (person, client) = somebody(&world).await?;
+    for (n, first) in CHANGES.iter().enumerate() {
+        for second in &CHANGES[n..] {
+            // It also takes a deletion back.
+            let client = client.logged_in(&person).await?;
+            let pair = [first, second, first, second];
+            for status in join_all(pair.map(|name| change(name, &client, &person))).await {
+                let status = status?;
+                ensure!(status < 500, "{first} and {second}: {status}");
+            }
+        }
+    }
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    ensure!(world.database().count(deadlocks).await? == 0, "a deadlock");
+    Ok(())
+}

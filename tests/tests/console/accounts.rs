@@ -1,0 +1,82 @@
+//! Accounts: asked of autha by the operator's own account, and by nobody without one.
+
+use anyhow::{Context, Result, ensure};
+use orrery_tests::{Client, Person, World};
+use reqwest::Method;
+use serde_json::json;
+use totp_rs::{Algorithm, Builder, Secret};
+
+use crate::{Browser, SOON};
+
+/// A code of the secret, of 30 s ago.
+#[expect(clippy::disallowed_methods, reason = "an authenticator goes by the clock of its own device")]
+fn code(secret: &str) -> Result<String> {
+    let secret = Secret::try_from_base32(secret).map_err(|error| anyhow::anyhow!("{error:?}"))?;
+    let totp = Builder::new()
+        .with_algorithm(Algorithm::SHA1)
+        .with_secret(secret.as_bytes().to_vec())
+        .build_noncompliant();
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs();
+    Ok(totp.generate(now - 30).to_string())
+}
+
+/// An operator with a second factor, and one of its recovery codes.
+async fn operator(world: &World) -> Result<(Person, String)> {
+    let person = Person::new();
+    world.client()?.sign_up(&person).await?.expect(201)?;
+    let client: Client = world.client()?.logged_in(&person).await?;
+    let granted = world.run_revealing(&["account", "operator", &person.id], &[], SOON).await?;
+    ensure!(granted.status.success(), "{}", granted.output);
+    let secret = client.get("/users/@me/totp").await?.expect(200)?.text("totpSecret")?.to_owned();
+    let body = json!({"totpSecret": secret, "totpCode": code(&secret)?, "password": person.password});
+    let set = client.send(client.request(Method::PUT, "/users/@me/totp").json(&body)).await?.expect(200)?;
+    let recovery = set.body["recoveryCodes"][0].as_str().context("no code")?.to_owned();
+    Ok((person, recovery))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_finds_an_account_suspends_and_restores_it() -> Result<()> {
+    let world = World::start().await?;
+    let service = world.spawn(&[]).await?;
+    let (person, recovery) = operator(&world).await?;
+    let other = Person::new();
+    world.client()?.sign_up(&other).await?.expect(201)?;
+    let ada = Browser::logged_in(&world, &service).await?;
+    ensure!(ada.get("/accounts").await?.expect(200)?.contains("Log in to autha"));
+    ada.act("/accounts/find", &[("reference", &other.id)]).await?.expect(403)?;
+    let login = |code: &'static str| {
+        [("account", person.email.clone()), ("password", person.password.clone()), ("code", code.to_owned())]
+    };
+    let wrong = login("000000");
+    let wrong: Vec<_> = wrong.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    ensure!(ada.act("/accounts/login", &wrong).await?.status.is_client_error());
+    let right = [
+        ("account", person.email.as_str()),
+        ("password", person.password.as_str()),
+        ("code", recovery.as_str()),
+    ];
+    ada.act("/accounts/login", &right).await?.expect(303)?;
+    let list = ada.get("/accounts").await?.expect(200)?;
+    ensure!(list.contains(&other.id.to_lowercase()), "the account is not listed");
+    for reference in [&other.id, &other.email] {
+        let page = ada.act("/accounts/find", &[("reference", reference)]).await?.expect(200)?;
+        ensure!(page.contains(&other.email) && page.contains("active"), "it is not shown");
+    }
+    let id = {
+        let page = ada.act("/accounts/find", &[("reference", &other.id)]).await?.expect(200)?;
+        let (_, rest) = page.split_once("name=\"id\" value=\"").context("no id")?;
+        rest.split('"').next().unwrap_or_default().to_owned()
+    };
+    ada.act("/accounts/act", &[("id", &id), ("action", "suspend"), ("reason", "spam")]).await?.expect(200)?;
+    world.client()?.login(&other).await?.expect(403)?;
+    ada.act("/accounts/act", &[("id", &id), ("action", "restore")]).await?.expect(200)?;
+    world.client()?.login(&other).await?.expect(200)?;
+    ada.act("/accounts/act", &[("id", &id), ("action", "end-sessions")]).await?.expect(200)?;
+    ada.act("/accounts/act", &[("id", &id), ("action", "delete")]).await?.expect(422)?;
+    // Another session of the console is nobody there.
+    let eve = Browser::logged_in(&world, &service).await?;
+    ensure!(eve.get("/accounts").await?.expect(200)?.contains("Log in to autha"));
+    ada.act("/accounts/logout", &[]).await?.expect(303)?;
+    ensure!(ada.get("/accounts").await?.expect(200)?.contains("Log in to autha"));
+    Ok(())
+}

@@ -1,0 +1,144 @@
+//! What mail servers really do, and what becomes of mails meanwhile: silence, a stop between a message and its answer, other encodings.
+
+use std::{io::Write as _, time::Duration};
+
+use anyhow::{Result, ensure};
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use flate2::{Compression, write::GzEncoder};
+use lapin::BasicProperties;
+use orrery_tests::{Person, World, deadline::eventually};
+use serde_json::json;
+
+const SOON: Duration = Duration::from_secs(40);
+const LETTERS: &str = "SELECT count(*) FROM bus.dead_letters";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_well_to_greetings_and_silent_at_recipients_makes_no_dead_letters() -> Result<()> {
+    let world = World::builder().env("ORRERY_MAILY__SMTP__TIMEOUT", "1s").start().await?;
+    let mut service = world.spawn(&[]).await?;
+    world.smtp().fall_silent_at("RCPT");
+    let client = world.client()?;
+    let people: Vec<Person> = (0..12).map(|_| Person::new()).collect();
+    for person in &people {
+        client.sign_up(person).await?.expect(201)?;
+    }
+    eventually(SOON, "mail is shown as waiting", async || {
+        let health = service.health().await.ok()?;
+        health.body.to_string().contains("mail").then_some(())
+    })
+    .await?;
+    // Long enough for each mail to have failed twice, were it counted.
+    let waits = "SELECT count(*) FROM bus.inbox WHERE handler = 'maily.email'";
+    let until = tokio::time::Instant::now() + Duration::from_secs(12);
+    while tokio::time::Instant::now() < until {
+        ensure!(world.database().count(LETTERS).await? == 0, "a silent server made a dead letter");
+        world.database().count(waits).await?;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    world.smtp().speak_again();
+    world.smtp().wait_for(people.len(), SOON).await?;
+    ensure!(world.database().count(LETTERS).await? == 0);
+    ensure!(service.terminate(SOON).await?.success());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_between_a_message_and_its_answer_is_counted_as_a_try_and_a_doubt() -> Result<()> {
+    let world = World::builder().env("ORRERY_INTERNAL__GRACE", "6s").start().await?;
+    let mut service = world.spawn(&[]).await?;
+    let doubts = "SELECT COALESCE(sum(doubts), 0)::bigint FROM bus.inbox WHERE handler = 'maily.email'";
+    for _ in 0..2 {
+        world.smtp().delay(Duration::from_secs(60));
+    }
+    world.client()?.sign_up(&Person::new()).await?.expect(201)?;
+    world.smtp().wait_for(1, SOON).await?;
+    ensure!(service.terminate(Duration::from_secs(20)).await?.success());
+    ensure!(world.database().count(doubts).await? == 1, "the stop was no doubt");
+    service.restart().await?;
+    let mails = world.smtp().wait_for(2, SOON).await?;
+    let ids: Vec<_> = mails.iter().map(|mail| mail.header("Message-ID").unwrap_or_default()).collect();
+    ensure!(ids[0] == ids[1], "{ids:?}");
+    ensure!(service.terminate(Duration::from_secs(20)).await?.success());
+    service.restart().await?;
+    eventually(SOON, "a dead letter after the second doubt", async || {
+        (world.database().count(LETTERS).await.ok()? == 1).then_some(())
+    })
+    .await?;
+    ensure!(world.smtp().mails().len() == 2, "it went out a third time");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_packed_legacy_mail_is_sent() -> Result<()> {
+    let world = World::builder().env("ORRERY_MAILY__LEGACY_QUEUE", "true").start().await?;
+    let _maily = world.spawn(&["maily"]).await?;
+    let person = Person::new();
+    world.secret(&person.email);
+    let event = json!({
+        "specversion": "1.0", "type": "com.gravitalia.email", "source": "com.gravitalia.autha", "id": "Vb3kq0Lx9TzA",
+        "time": "2025-11-02T10:20:30Z", "datacontenttype": "application/json",
+        "data": {"locale": "de", "to": person.email, "template": "login", "username": "ada"}
+    });
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(event.to_string().as_bytes())?;
+    for (encoding, body) in [("gzip", gzip.finish()?), ("br", b"anything".to_vec())] {
+        let properties = BasicProperties::default()
+            .with_content_type("application/cloudevents+json".into())
+            .with_content_encoding(encoding.into());
+        world.broker().publish_raw("", "email", properties, &body).await?;
+    }
+    let mails = world.smtp().wait_for(1, SOON).await?;
+    ensure!(
+        mails[0].subject.as_deref().is_some_and(|subject| subject.contains("Anmeldung")),
+        "{:?}",
+        mails[0].subject
+    );
+    let letter = eventually(SOON, "a dead letter", async || {
+        world.database().rows("SELECT reason FROM bus.dead_letters").await.ok()?.into_iter().next()
+    })
+    .await?;
+    ensure!(letter["reason"].as_str().is_some_and(|reason| reason.contains("'br'")), "{letter}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_waits_while_maily_has_another_key_than_the_database_and_health_says_so() -> Result<()> {
+    let world = World::start().await?;
+    let _front = world.spawn(&["gateway", "autha"]).await?;
+    let other = BASE64.encode([9_u8; 32]);
+    let mut maily = world.launch(&["maily"], &[("ORRERY_KEYS__MAIL", &other)])?;
+    world.client()?.sign_up(&Person::new()).await?.expect(201)?;
+    // It begins nothing with a key that is not the database's, and says what to set.
+    eventually(SOON, "the log says what to set", async || {
+        maily.log().contains("keys.mail_previous").then_some(())
+    })
+    .await?;
+    eventually(SOON, "health says that it is not ready", async || {
+        (maily.health().await.ok()?.status == 503).then_some(())
+    })
+    .await?;
+    ensure!(world.database().count(LETTERS).await? == 0, "our own configuration made a dead letter");
+    maily.kill();
+    let _right = world.spawn(&["maily"]).await?;
+    world.smtp().wait_for(1, SOON).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_for_an_account_that_is_gone_is_dropped() -> Result<()> {
+    let world = World::builder().env("ORRERY_MAILY__SMTP__TIMEOUT", "1s").start().await?;
+    let front = world.spawn(&["gateway", "autha"]).await?;
+    let (gone, other) = (Person::new(), Person::new());
+    let client = world.client()?;
+    client.sign_up(&gone).await?.expect(201)?;
+    world.broker().wait_depth("maily.email", SOON, |depth| depth.ready == 1).await?;
+    let sql = "INSERT INTO maily.deleted_accounts SELECT id, now() FROM autha.accounts";
+    world.database().execute(sql).await?;
+    client.sign_up(&other).await?.expect(201)?;
+    let _maily = world.spawn(&["maily"]).await?;
+    world.smtp().wait_for(1, SOON).await?;
+    world.database().wait_done("maily.email", 2, SOON).await?;
+    ensure!(world.smtp().mails_to(&other.email).len() == 1 && world.smtp().mails_to(&gone.email).is_empty());
+    drop(front);
+    Ok(())
+}
