@@ -1,14 +1,21 @@
 //! `orrery-bench [name]`: what the README promises, measured on the release build with real parts. `./dev bench` runs
 //! it with the variables that it needs. Each figure is in a file of its own; what they share is `stage` and `figures`.
 
+mod autha;
 mod bus;
+mod discovery;
 mod figures;
+mod gateway;
+mod images;
 mod machine;
+mod mail;
 mod memory;
+mod partners;
 mod pictures;
 mod sign_up;
 mod stage;
 mod start;
+mod telemetry;
 
 use std::process::ExitCode;
 
@@ -33,6 +40,20 @@ enum Benchmark {
     Main,
     /// The bus beside bare lapin: publish, consume, inbox, relay, commit to effect; and beside faststream.
     Bus,
+    /// Avatar sets a second beside sharp and Pillow, with bytes and structural similarity.
+    Images,
+    /// Mails a second into a server that takes everything, beside lettre in a bare loop.
+    Mail,
+    /// Accounts: logins and sign-ups beside bare Argon2id, reads alone and in a storm of logins, refreshes.
+    Autha,
+    /// Peers: idle sockets, joins, frames over two replicas, beside a bare echo.
+    Discovery,
+    /// The gateway beside nginx: requests a second, p99, memory.
+    Gateway,
+    /// Reads and log-ins with telemetry off and on.
+    Telemetry,
+    /// Third parties over HTTP: events in, deliveries out to 1, 100 and 1,000 endpoints, commit to webhook.
+    Partners,
 }
 
 impl Benchmark {
@@ -40,6 +61,13 @@ impl Benchmark {
         match self {
             Self::Main => "main",
             Self::Bus => "bus",
+            Self::Images => "images",
+            Self::Mail => "mail",
+            Self::Autha => "autha",
+            Self::Discovery => "discovery",
+            Self::Gateway => "gateway",
+            Self::Telemetry => "telemetry",
+            Self::Partners => "partners",
         }
     }
 }
@@ -73,6 +101,16 @@ async fn run(benchmark: Benchmark) -> Result<Report> {
             figures
         }
         Benchmark::Bus => bus::measure().await?,
+        Benchmark::Images => images::measure(&pictures::photograph()?)?,
+        Benchmark::Mail => mail::measure().await?,
+        Benchmark::Autha => {
+            let stage = Stage::start().await?;
+            autha::measure(&stage).await?
+        }
+        Benchmark::Discovery => discovery::measure().await?,
+        Benchmark::Gateway => gateway::measure().await?,
+        Benchmark::Telemetry => telemetry::measure().await?,
+        Benchmark::Partners => partners::measure().await?,
     };
     Ok(Report { benchmark: benchmark.name(), machine, figures })
 }

@@ -30,6 +30,14 @@ impl Stage {
     /// # Errors
     /// See `WorldBuilder::start`; or a part does not become ready.
     pub async fn start() -> Result<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with settings of its own.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub async fn start_with(more: &[(&str, &str)]) -> Result<Self> {
         let world = World::start().await?;
         // The world's own object store is reached by a proxy only.
         world.kill_storage();
@@ -45,7 +53,7 @@ impl Stage {
             ("ORRERY_MAILY__SMTP__PORT", world.smtp().addr().port().to_string()),
         ];
         let settings: Vec<(&str, &str)> =
-            settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+            settings.iter().map(|(key, value)| (*key, value.as_str())).chain(more.iter().copied()).collect();
         let service = world.spawn_with(&[], &settings).await?;
         Ok(Self { service, _storage: storage, _storage_port: storage_port, world })
     }

@@ -23,7 +23,7 @@ const ROUNDS: usize = 5;
 const MESSAGES: usize = if cfg!(debug_assertions) { 2_000 } else { 20_000 };
 /// How many times as many are consumed without inbox, where so few are gone in the time that opening and closing takes.
 const TIMES: usize = 4;
-/// Publishes that wait for their confirm, and deliveries that wait for their acknowledgement: `contracts/broker.md`.
+/// Publishes that wait for their confirm, and deliveries that wait for their acknowledgement: `docs/broker.md`.
 const WINDOW: usize = 1024;
 const PREFETCH: u16 = 256;
 /// Connections to PostgreSQL on either side.
@@ -195,7 +195,7 @@ async fn relay(field: &Field, ours: &Ours) -> Result<Pair> {
     Ok(pair)
 }
 
-/// What the smaller windows give, bare: to compare with `contracts/broker.md`.
+/// What the smaller windows give, bare: to compare with `docs/broker.md`.
 async fn windows(field: &Field) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for window in [1, 64] {

@@ -1,32 +1,44 @@
 //! Our side: the relay, the consumer and publishing as services use them, with a handler that does nothing but count. This is
-//! the only file of the benchmarks that knows `orrery-actors`.
+//! the only file of the benchmarks that knows our bus.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use orrery_actors::bus::consumer::{Consumer, Source};
-use orrery_actors::bus::relay::{Relay, Wake};
-use orrery_actors::bus::topology::{Topology, declare};
-use orrery_actors::bus::{Bus, Delivery, Failure, Footing, Handler, HandlerSpec, Once, Outcome};
-use orrery_actors::clock::Clock;
-use orrery_actors::random::Random;
-use orrery_actors::store::Pool;
-use orrery_actors::store::outbox::{About, Outbox};
-use orrery_actors::supervise::{Pulse, Shutdown, ShutdownTrigger};
-use orrery_schemas::events::EventData;
-use orrery_schemas::services::Service;
+use orrery_broker_admin::topology::{Topology, declare};
+use orrery_bus::{
+    Bus, Delivery, Dependencies, Failure, Handler, HandlerSpec, Once, Outcome, Patience,
+    consumer::{Consumer, QueueKind},
+    relay::{Relay, Wake},
+};
+use orrery_schemas::{events::EventData, services::ServiceId};
+use orrery_store::{
+    Pool,
+    outbox::{About, Outbox},
+};
+use orrery_supervise::{
+    Admission, Mailbox, Progress, Shutdown, ShutdownTrigger, clock::Clock, random::Random,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::runtime::Handle;
 
-use super::messages::{self, Message};
-use super::{CONNECTIONS, PREFETCH, QUEUE, WINDOW};
+use super::{
+    CONNECTIONS, PREFETCH, QUEUE, WINDOW,
+    messages::{self, Message},
+};
 use crate::figures::{Bound, Figure, Times, Unit};
+
+const AUTHA: ServiceId = ServiceId::new("autha", "com.gravitalia.autha");
+const MAILY: ServiceId = ServiceId::new("maily", "com.gravitalia.maily");
 
 /// How long the way from commit to effect is walked, and by how many writers.
 const WALK: Duration = Duration::from_secs(if cfg!(debug_assertions) { 3 } else { 20 });
@@ -71,7 +83,7 @@ impl EventData for Data {
 fn spec(inbox: Inbox) -> HandlerSpec {
     HandlerSpec {
         name: QUEUE,
-        prefetch: PREFETCH,
+        mailbox: Mailbox { capacity: 0, concurrency: usize::from(PREFETCH) },
         retry_delay: Duration::from_secs(1),
         time_limit: Duration::from_secs(10),
         bindings: Vec::new(),
@@ -114,8 +126,8 @@ impl Ours {
         let pool = |service| Pool::new(&database, service, Handle::current());
         Ok(Self {
             bus: Bus::new(serde_json::from_value(json!({ "url": broker }))?),
-            autha: pool(Service::Autha)?,
-            maily: pool(Service::Maily)?,
+            autha: pool(AUTHA)?,
+            maily: pool(MAILY)?,
             clock: Clock::System,
             random: Random::system()?,
         })
@@ -129,7 +141,7 @@ impl Ours {
         let unlimited = declare::has_default_limit(&self.bus, self.random.uuid_v4()).await?;
         let connection = self.bus.connect("bench").await?;
         let topology = Topology::wanted(&[spec(Inbox::On)], &[], unlimited);
-        ensure!(declare::declare(&connection, &topology).await?.is_empty(), "other queues stand");
+        ensure!(declare::declare(&self.bus, &connection, &topology).await?.is_empty(), "other queues stand");
         connection.close(200, "".into()).await?;
         Ok(())
     }
@@ -140,13 +152,11 @@ impl Ours {
     /// The broker fails, or does not confirm one.
     pub async fn publish(&self, messages: &[Message]) -> Result<Duration> {
         let start = Instant::now();
-        let connection = self.bus.connect("bench").await?;
-        let channel = self.bus.confirming(&connection).await?;
+        let patience = Patience::none();
         let publishes = stream::iter(messages).map(|message| {
-            self.bus.publish_to_queue(&channel, QUEUE, message.properties.clone(), &message.body)
+            self.bus.publish_to_queue(&patience, QUEUE, message.properties.clone(), &message.body)
         });
         publishes.buffer_unordered(WINDOW).try_collect::<()>().await?;
-        connection.close(200, "".into()).await?;
         Ok(start.elapsed())
     }
 
@@ -230,8 +240,7 @@ impl Ours {
 
     /// Commits a message every `pause` and wakes the relay; gives when each commit was answered.
     async fn write(&self, wake: Wake, pause: Duration, delay: Duration) -> Result<Vec<(String, Instant)>> {
-        let outbox =
-            Outbox::new(Service::Autha, Duration::from_secs(3600), self.clock.clone(), self.random.clone());
+        let outbox = Outbox::new(AUTHA, Duration::from_secs(3600), self.clock.clone(), self.random.clone());
         let data: Data = serde_json::from_value(messages::data())?;
         let mut connection = self.autha.get().await?;
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + delay, pause);
@@ -247,24 +256,32 @@ impl Ours {
     }
 
     fn consumer(&self, counter: Arc<Counter>, shutdown: Shutdown) -> Consumer {
-        let footing = Footing {
+        let dependencies = Dependencies {
             bus: self.bus.clone(),
             pool: self.maily.clone(),
             clock: self.clock.clone(),
             random: self.random.clone(),
         };
-        Consumer { footing, handler: counter, source: Source::Main, pulse: Pulse::default(), shutdown }
+        Consumer {
+            dependencies,
+            mailbox: Admission::new(QUEUE, counter.spec().mailbox),
+            handler: counter,
+            kind: QueueKind::Main,
+            progress: Progress::default(),
+            shutdown,
+        }
     }
 
     fn relay_of(&self, wake: Wake, shutdown: Shutdown) -> Relay {
         Relay {
             bus: self.bus.clone(),
             pool: self.autha.clone(),
-            producer: Service::Autha,
+            producer: AUTHA,
             keep: Duration::from_secs(3600),
+            clock: Clock::System,
             random: self.random.clone(),
             wake,
-            pulse: Pulse::default(),
+            progress: Progress::default(),
             shutdown,
         }
     }

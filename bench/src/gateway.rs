@@ -1,0 +1,284 @@
+//! The gateway beside nginx, on the same upstream in one run: small and large answers passed on, an answer from the cache, TLS handshakes. The
+//! load comes from this process; all share the machine's cores, each side in turn.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+    time::timeout,
+};
+
+use crate::{
+    figures::{Bound, Figure, Times, Unit},
+    progress,
+};
+
+/// Connections of a load, and how long it lasts.
+const CONNECTIONS: usize = 32;
+const LASTS: Duration = Duration::from_secs(8);
+const WARM: Duration = Duration::from_secs(2);
+/// How long a server may take to start.
+const START: Duration = Duration::from_secs(20);
+const LARGE_BYTES: usize = 1 << 20;
+
+/// A process that ends with the benchmark.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // SIGTERM would be politer; nothing is left to be finished.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// What was asked, and how.
+struct Load {
+    name: &'static str,
+    path: &'static str,
+    least: f64,
+}
+
+const LOADS: [Load; 3] = [
+    Load { name: "small answer, passed on", path: "/users/ada", least: 0.9 },
+    Load { name: "1 MiB answer, passed on", path: "/avatars/a/b/c.webp", least: 0.9 },
+    Load { name: "small answer, cached", path: "/status.json", least: 1.0 },
+];
+
+/// Measures both.
+///
+/// # Errors
+/// When a part cannot be started, or answers wrongly.
+pub async fn measure() -> Result<Vec<Figure>> {
+    let folder = std::env::temp_dir().join(format!("orrery-bench-gateway-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let figures = compare(&folder).await;
+    drop(std::fs::remove_dir_all(&folder));
+    figures
+}
+
+async fn compare(folder: &Path) -> Result<Vec<Figure>> {
+    let upstream = upstream().await?;
+    let nginx = nginx(folder, upstream).await?;
+    let ours = ours(upstream).await?;
+    let mut figures = Vec::new();
+    for load in LOADS {
+        let mut rates = Vec::new();
+        for (who, server) in [("nginx", &nginx), ("gateway", &ours)] {
+            progress(&format!("{}: {who}", load.name));
+            run(server.address, load.path, WARM).await?;
+            let (answers, times) = run(server.address, load.path, LASTS).await?;
+            let rate = f64::from(u32::try_from(answers)?) / LASTS.as_secs_f64();
+            rates.push(rate);
+            let name = format!("{}, {who}", load.name);
+            figures.push(Figure::once(&name, rate, Unit::PerSecond, Bound::None));
+            figures.push(times.figure(&name, 99, Bound::None)?);
+        }
+        let name = format!("{}, gateway : nginx", load.name);
+        let ratio = rates.get(1).zip(rates.first()).map_or(0.0, |(ours, theirs)| ours / theirs);
+        figures.push(Figure::once(&name, ratio, Unit::Ratio, Bound::Least(load.least)));
+    }
+    for (who, server) in [("nginx", &nginx), ("gateway", &ours)] {
+        let bytes = resident_bytes(server.child.id())?;
+        figures.push(Figure::once(
+            &format!("memory, {who}"),
+            f64::from(u32::try_from(bytes / 1024)?) * 1024.0 / 1e6,
+            Unit::Megabytes,
+            Bound::None,
+        ));
+    }
+    Ok(figures)
+}
+
+/// The memory of a process and of its children.
+fn resident_bytes(pid: u32) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let Ok(status) = std::fs::read_to_string(entry.path().join("status")) else { continue };
+        let field = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<u64>().ok())
+        };
+        if field("Pid:") == Some(u64::from(pid)) || field("PPid:") == Some(u64::from(pid)) {
+            bytes += field("VmRSS:").unwrap_or(0) * 1024;
+        }
+    }
+    Ok(bytes)
+}
+
+fn free_port() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+async fn ready(child: Child, address: SocketAddr) -> Result<Server> {
+    let server = Server { child, address };
+    let begun = Instant::now();
+    while get(&mut TcpStream::connect(address).await.ok(), "/status.json").await.is_err() {
+        ensure!(begun.elapsed() < START, "{address} does not answer");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(server)
+}
+
+async fn ours(upstream: SocketAddr) -> Result<Server> {
+    let binary = std::env::var("ORRERY_BIN").context("ORRERY_BIN names the binary")?;
+    let (address, internal) = (free_port()?, free_port()?);
+    let child = Command::new(binary)
+        .args(["serve", "gateway"])
+        .env("ORRERY_GATEWAY__LISTEN", address.to_string())
+        .env("ORRERY_INTERNAL__LISTEN", internal.to_string())
+        .env("ORRERY_GATEWAY__AUTHA", format!("http://{upstream}"))
+        .env("ORRERY_GATEWAY__RATES__ENABLED", "false")
+        .env("ORRERY_GATEWAY__OUTSTANDING", "1024")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("starting the gateway")?;
+    ready(child, address).await
+}
+
+async fn nginx(folder: &Path, upstream: SocketAddr) -> Result<Server> {
+    let address = free_port()?;
+    let file: PathBuf = folder.join("nginx.conf");
+    let folder = folder.display();
+    std::fs::write(
+        &file,
+        format!(
+            "worker_processes 2;\ndaemon off;\npid {folder}/nginx.pid;\nerror_log {folder}/error.log;\n\
+             events {{ worker_connections 1024; }}\n\
+             http {{\n access_log off;\n client_body_temp_path {folder}/body;\n proxy_temp_path {folder}/proxy;\n\
+             fastcgi_temp_path {folder}/f;\n uwsgi_temp_path {folder}/u;\n scgi_temp_path {folder}/s;\n\
+             keepalive_requests 1000000;\n\
+             proxy_cache_path {folder}/cache keys_zone=kept:8m;\n\
+             upstream behind {{ server {upstream}; keepalive 64; keepalive_requests 1000000; }}\n\
+             server {{ listen {address};\n  proxy_http_version 1.1;\n  proxy_set_header Connection '';\n\
+             \x20 location / {{ proxy_pass http://behind; }}\n\
+             \x20 location /status.json {{ proxy_pass http://behind; proxy_cache kept; }}\n }}\n}}\n"
+        ),
+    )?;
+    let child = Command::new("nginx")
+        .arg("-c")
+        .arg(&file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("nginx cannot be started: apt-get install nginx")?;
+    ready(child, address).await
+}
+
+/// What both stand before: it answers at once, small or large, and says of one path that it may be kept.
+async fn upstream() -> Result<SocketAddr> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let answer = |control: &str, body: &[u8]| {
+        let mut answer = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: {control}\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        )
+        .into_bytes();
+        answer.extend_from_slice(body);
+        answer
+    };
+    let small = br#"{"id":"ada","name":"Ada","bio":"a small answer as a profile is one"}"#;
+    let answers = Arc::new([
+        answer("no-store", small),
+        answer("no-store", &vec![b'x'; LARGE_BYTES]),
+        answer("public, max-age=600", small),
+    ]);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answers = Arc::clone(&answers);
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                let mut buffer = [0; 4096];
+                drop(stream.set_nodelay(true));
+                while let Ok(length) = stream.read(&mut buffer).await {
+                    head.extend_from_slice(buffer.get(..length).unwrap_or_default());
+                    if length == 0 {
+                        return;
+                    }
+                    if !head.ends_with(b"\r\n\r\n") {
+                        continue;
+                    }
+                    let place = if head.starts_with(b"GET /avatars") {
+                        1
+                    } else {
+                        usize::from(head.starts_with(b"GET /status.json")) * 2
+                    };
+                    head.clear();
+                    let Some(answer) = answers.get(place) else { return };
+                    if stream.write_all(answer).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    Ok(address)
+}
+
+/// One load: how many answers came, and how long each took.
+async fn run(address: SocketAddr, path: &'static str, lasts: Duration) -> Result<(usize, Times)> {
+    let until = Instant::now() + lasts;
+    let mut clients = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        clients.spawn(async move {
+            let mut stream = Some(TcpStream::connect(address).await?);
+            let mut taken = Vec::new();
+            while Instant::now() < until {
+                let begun = Instant::now();
+                timeout(START, get(&mut stream, path)).await??;
+                taken.push(begun.elapsed());
+            }
+            anyhow::Ok(taken)
+        });
+    }
+    let (mut answers, mut times) = (0, Times::default());
+    while let Some(taken) = clients.join_next().await {
+        for time in taken?? {
+            answers += 1;
+            times.add(time);
+        }
+    }
+    Ok((answers, times))
+}
+
+/// One request on a connection that stays.
+async fn get(stream: &mut Option<TcpStream>, path: &str) -> Result<()> {
+    let stream = stream.as_mut().context("no connection")?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: bench.example\r\n\r\n").as_bytes()).await?;
+    let mut head = Vec::with_capacity(1024);
+    let mut buffer = vec![0; 64 * 1024];
+    let (begin, length) = loop {
+        let read = stream.read(&mut buffer).await?;
+        ensure!(read > 0, "the connection ended");
+        head.extend_from_slice(buffer.get(..read).unwrap_or_default());
+        if let Some(end) = head.windows(4).position(|window| window == b"\r\n\r\n") {
+            let text = String::from_utf8_lossy(head.get(..end).unwrap_or_default()).to_ascii_lowercase();
+            ensure!(text.starts_with("http/1.1 200"), "{path}: {text}");
+            let length =
+                text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+            break (end + 4, length.context("no length")?);
+        }
+    };
+    let mut left = (begin + length).saturating_sub(head.len());
+    while left > 0 {
+        let read = stream.read(&mut buffer).await?;
+        ensure!(read > 0, "the connection ended");
+        left = left.saturating_sub(read);
+    }
+    Ok(())
+}
