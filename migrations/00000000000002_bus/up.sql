@@ -84,6 +84,8 @@ CREATE TABLE bus.inbox (
     created_at    timestamptz NOT NULL DEFAULT now(),
     -- How often an effect may have happened without its mark: its claim ended by itself, or its handler could not tell.
     doubts        integer     NOT NULL DEFAULT 0,
+    -- Its last try was a doubt: it is a dead letter, and is not tried again before an operator redrives it.
+    given_up      boolean     NOT NULL DEFAULT false,
     PRIMARY KEY (key, week)
 ) PARTITION BY LIST (week);
 CREATE INDEX inbox_created ON bus.inbox USING brin (created_at);

@@ -44,6 +44,6 @@ GRANT SELECT (seq, id, producer, source, type, routing_key, exchange, time, expi
     ON bus.outbox TO orrery_console;
 GRANT INSERT (id, producer, source, type, time, expires_at, exchange, routing_key, data, content_type, headers, body) ON bus.outbox TO orrery_console;
 GRANT UPDATE (status, settled_at, attempts, refusals, suspicion, retry_at, last_error, lease, leased_until, expires_at) ON bus.outbox TO orrery_console;
-GRANT SELECT, UPDATE (created_at) ON bus.inbox TO orrery_console;
+GRANT SELECT, UPDATE (created_at, given_up) ON bus.inbox TO orrery_console;
 -- To lock a letter while it is put back, one column of it has to be writable.
 GRANT SELECT, DELETE, UPDATE (id) ON bus.dead_letters TO orrery_console;

@@ -11,5 +11,5 @@ mod telemetry;
 pub mod trace;
 
 pub use config::{Config, Protocol};
-pub use log::{Detail, Format, Log, LogError};
+pub use log::{Detail, Format, Log, LogError, set_level};
 pub use telemetry::{Settings, Telemetry, TelemetryError};

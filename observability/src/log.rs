@@ -4,6 +4,8 @@
 mod lines;
 mod records;
 
+use std::sync::{Mutex, PoisonError};
+
 use opentelemetry_sdk::{logs::SdkLogger, trace::SdkTracer};
 use serde::{Deserialize, Serialize};
 use tracing::{Metadata, Subscriber};
@@ -13,6 +15,7 @@ use tracing_subscriber::{
     fmt,
     layer::{Filter, SubscriberExt},
     registry::LookupSpan,
+    reload,
     util::{SubscriberInitExt, TryInitError},
 };
 
@@ -86,6 +89,9 @@ pub enum LogError {
     /// The level is no level.
     #[error("log.level: is no level; use error, warn, info, debug or trace: {0}")]
     Level(#[from] tracing_subscriber::filter::ParseError),
+    /// The log has ended.
+    #[error("log.level: cannot be changed any more: {0}")]
+    Ended(#[from] reload::Error),
     /// Something else logs already.
     #[error("the log was started twice: {0}")]
     Started(#[from] TryInitError),
@@ -100,19 +106,37 @@ fn is_heard(target: &str, libraries: &[String]) -> bool {
         || libraries.iter().any(|library| library.replace('-', "_") == name)
 }
 
+/// What sets the level of each place that lines go to.
+static LEVELS: Mutex<Vec<SetLevel>> = Mutex::new(Vec::new());
+type SetLevel = Box<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send>;
+
+/// Has lines from now on from this level up, as `log.level` says it.
+///
+/// # Errors
+/// When it is no level; then nothing changes.
+pub fn set_level(level: &str) -> Result<(), LogError> {
+    for set in LEVELS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        set(EnvFilter::builder().parse(level)?)?;
+    }
+    Ok(())
+}
+
 /// What gets into the log.
-fn heard<S: Subscriber>(log: &Log) -> Result<impl Filter<S> + use<S>, LogError> {
+fn heard<S: Subscriber + 'static>(log: &Log) -> Result<impl Filter<S> + use<S>, LogError> {
+    let (level, handle) = reload::Layer::<EnvFilter, S>::new(EnvFilter::builder().parse(&log.level)?);
+    let set: SetLevel = Box::new(move |level| handle.reload(level));
+    LEVELS.lock().unwrap_or_else(PoisonError::into_inner).push(set);
     let libraries = log.libraries.clone();
     // Without a hint of its own it would hide that of the level.
     let ours = filter_fn(move |about: &Metadata<'_>| is_heard(about.target(), &libraries))
         .with_max_level_hint(LevelFilter::TRACE);
-    Ok(FilterExt::<S>::and(EnvFilter::builder().parse(&log.level)?, ours))
+    Ok(FilterExt::<S>::and(level, ours))
 }
 
 /// Lines on standard error.
 fn lines<S>(log: &Log) -> Result<Box<dyn Layer<S> + Send + Sync>, LogError>
 where
-    S: Subscriber + for<'span> LookupSpan<'span>,
+    S: Subscriber + for<'span> LookupSpan<'span> + 'static,
 {
     let (detail, filter) = (log.detail, heard::<S>(log)?);
     Ok(match log.format {

@@ -162,7 +162,15 @@ impl Service {
     /// # Errors
     /// It had ended before.
     pub fn signal_end(&self) -> Result<()> {
-        self.process.signal(Signal::SIGTERM)
+        self.signal(Signal::SIGTERM)
+    }
+
+    /// A signal, and nothing more.
+    ///
+    /// # Errors
+    /// It had ended before.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
     }
 
     /// SIGTERM, then waits for its end and gives its status.

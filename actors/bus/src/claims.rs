@@ -9,7 +9,7 @@ use std::{
 
 use orrery_store::{
     Pool, StoreError,
-    inbox::{self, Claim, Claimed},
+    inbox::{self, Claim, Claimed, Release},
 };
 use orrery_supervise::{Progress, backoff::Backoff, random::Random};
 use tokio::{
@@ -34,7 +34,7 @@ pub type Answer<T> = Result<T, Arc<StoreError>>;
 enum Request {
     Claim(Claim, oneshot::Sender<Answer<Claimed>>),
     Done(Claim, oneshot::Sender<()>),
-    Release { claim: Claim, in_doubt: bool, answer: oneshot::Sender<()> },
+    Release { claim: Claim, how: Release, answer: oneshot::Sender<()> },
     Forget(Uuid),
 }
 
@@ -69,7 +69,7 @@ fn lock(held: &HeldClaims) -> MutexGuard<'_, HashMap<Uuid, Claim>> {
 #[derive(Default)]
 struct Round {
     claims: Vec<(Claim, oneshot::Sender<Answer<Claimed>>)>,
-    released: Vec<(Claim, bool, oneshot::Sender<()>)>,
+    released: Vec<(Claim, Release, oneshot::Sender<()>)>,
 }
 
 /// The batcher has ended, and with it the consumer.
@@ -95,9 +95,9 @@ impl Claims {
     }
 
     /// Gives a claim back. A failure costs only time: the claim ends by itself.
-    pub async fn release(&self, claim: Claim, in_doubt: bool) {
+    pub async fn release(&self, claim: Claim, how: Release) {
         let (answer, answered) = oneshot::channel();
-        self.ask(Request::Release { claim, in_doubt, answer }, answered).await;
+        self.ask(Request::Release { claim, how, answer }, answered).await;
     }
 
     /// Prolongs a claim no longer: its handler settled it.
@@ -169,9 +169,9 @@ impl ClaimBatcher {
                 lock(&self.held).remove(&claim.token);
                 self.happened.push((claim, answer));
             }
-            Request::Release { claim, in_doubt, answer } => {
+            Request::Release { claim, how, answer } => {
                 lock(&self.held).remove(&claim.token);
-                round.released.push((claim, in_doubt, answer));
+                round.released.push((claim, how, answer));
             }
             Request::Forget(token) => {
                 lock(&self.held).remove(&token);
@@ -243,8 +243,8 @@ impl ClaimBatcher {
             let ours = claims.iter().zip(&claimed).filter(|(_, claimed)| **claimed == Claimed::Ours);
             let ours: Vec<Claim> = ours.map(|(claim, _)| claim.clone()).collect();
             let released = self.pool.run(move |mut connection| async move {
-                let in_doubt = vec![false; ours.len()];
-                inbox::release(&mut connection, handler, &ours, &in_doubt).await
+                let untouched = vec![Release::Untouched; ours.len()];
+                inbox::release(&mut connection, handler, &ours, &untouched).await
             });
             if let Err(error) = released.await {
                 warn!(handler, %error, "claims that came late were not given back, they end by themselves");
@@ -277,15 +277,15 @@ impl ClaimBatcher {
         }
     }
 
-    async fn release(&self, asked: Vec<(Claim, bool, oneshot::Sender<()>)>) {
+    async fn release(&self, asked: Vec<(Claim, Release, oneshot::Sender<()>)>) {
         if asked.is_empty() {
             return;
         }
         let handler = self.handler;
         let claims: Vec<Claim> = asked.iter().map(|(claim, ..)| claim.clone()).collect();
-        let in_doubt: Vec<bool> = asked.iter().map(|(_, in_doubt, _)| *in_doubt).collect();
+        let releases: Vec<Release> = asked.iter().map(|(_, how, _)| *how).collect();
         let released = self.pool.run(move |mut connection| async move {
-            inbox::release(&mut connection, handler, &claims, &in_doubt).await
+            inbox::release(&mut connection, handler, &claims, &releases).await
         });
         if let Err(error) = released.await {
             warn!(handler, %error, "claims were not given back, they end by themselves");

@@ -83,6 +83,8 @@ pub struct Bus {
     opener: Opener,
     /// The last connection of each actor.
     connections: Arc<Mutex<HashMap<String, ConnectionStatus>>>,
+    /// Why the last connection could not be opened, until one is.
+    refusal: Arc<Mutex<Option<String>>>,
     publishing: Publishing,
     standing: Standing,
 }
@@ -96,7 +98,13 @@ impl Bus {
     pub fn new(config: Broker) -> Self {
         let opener = Opener(Arc::new(config));
         let publishing = Publishing::new(opener.clone());
-        Self { opener, connections: Arc::default(), publishing, standing: Standing::default() }
+        Self {
+            opener,
+            connections: Arc::default(),
+            refusal: Arc::default(),
+            publishing,
+            standing: Standing::default(),
+        }
     }
 
     /// What is known of the queues that this process needs.
@@ -137,7 +145,7 @@ impl Bus {
     /// # Errors
     /// When the broker is away, refuses, or does not answer in time.
     pub async fn connect(&self, name: &str) -> Result<Connection, BusError> {
-        Ok(self.registered(name, self.opener.open(name, FRAME_MAX_BYTES).await?))
+        self.registered(name, self.opener.open(name, FRAME_MAX_BYTES).await)
     }
 
     /// The same for a connection that comes and goes, and whose end tells nothing of the broker's health.
@@ -154,12 +162,15 @@ impl Bus {
     /// # Errors
     /// As `connect`.
     pub async fn connect_with_large_frames(&self, name: &str) -> Result<Connection, BusError> {
-        Ok(self.registered(name, self.opener.open_for_reading(name).await?))
+        self.registered(name, self.opener.open_for_reading(name).await)
     }
 
-    fn registered(&self, name: &str, connection: Connection) -> Connection {
+    fn registered(&self, name: &str, opened: Result<Connection, BusError>) -> Result<Connection, BusError> {
+        let refusal = opened.as_ref().err().map(ToString::to_string);
+        *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = refusal;
+        let connection = opened?;
         self.register(name, connection.status().clone());
-        connection
+        Ok(connection)
     }
 
     /// Makes the state of a connection count for health, under the name of the actor that has it.
@@ -171,6 +182,15 @@ impl Bus {
     pub fn is_connected(&self) -> bool {
         let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         !connections.is_empty() && connections.values().all(ConnectionStatus::connected)
+    }
+
+    /// Why there is no connection, in the broker's own words where there are any; none when every actor has its own.
+    pub fn away(&self) -> Option<String> {
+        if self.is_connected() {
+            return None;
+        }
+        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Some(refusal.unwrap_or_else(|| "no connection to the broker yet".to_owned()))
     }
 
     /// Waits for an answer of the broker, as long as is configured.

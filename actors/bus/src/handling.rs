@@ -15,7 +15,7 @@ use orrery_observability::metrics;
 use orrery_schemas::topology;
 use orrery_store::{
     StoreError,
-    inbox::{Claim, Claimed, MessageKey},
+    inbox::{Claim, Claimed, MessageKey, Release},
 };
 use orrery_supervise::{Admission, Admitted, Progress, Shutdown, clock::Clock, random::Random};
 use tokio::sync::Notify;
@@ -184,8 +184,17 @@ impl ConsumerContext {
                     self.release(in_flight).await?;
                     return Ok(("held", Next::Continue));
                 }
+                Ok(Claimed::GivenUp) => {
+                    // Its letter was written, or is written now; then whoever did it ended before the broker knew.
+                    let failure = Failure::new(
+                        "its last try is in doubt: it may have happened, and is not tried again",
+                    );
+                    self.dead_letter(raw, attempt + 1, failure).await?;
+                    return Ok(("dead", Next::Continue));
+                }
                 Err(outcome) => outcome,
             };
+        let in_doubt = if delivery.is_in_doubt() { Release::InDoubt } else { Release::Untouched };
         match outcome {
             Outcome::Done => {
                 self.mark_done(in_flight, &delivery).await;
@@ -194,24 +203,25 @@ impl ConsumerContext {
             }
             Outcome::Retry(failure) if attempt == 0 => {
                 warn!(reason = failure.reason, causes = ?failure.causes, "failed, is tried once more");
-                self.release_claim(in_flight, delivery.is_in_doubt()).await;
+                self.release_claim(in_flight, in_doubt).await;
                 let queue = topology::retry(self.spec.name, self.spec.retry_delay);
                 self.forward(raw, &queue, envelope::onward(&raw.properties, 1)).await?;
                 Ok(("retry", Next::Continue))
             }
             Outcome::Retry(failure) | Outcome::Reject(failure) => {
-                self.release_claim(in_flight, delivery.is_in_doubt()).await;
+                let given_up = if delivery.is_in_doubt() { Release::GivenUp } else { Release::Untouched };
+                self.release_claim(in_flight, given_up).await;
                 self.dead_letter(raw, attempt + 1, failure).await?;
                 Ok(("dead", Next::Continue))
             }
             Outcome::Wait(failure) => {
-                self.release_claim(in_flight, delivery.is_in_doubt()).await;
+                self.release_claim(in_flight, in_doubt).await;
                 self.release(in_flight).await?;
                 Ok(("wait", Next::Wait(failure)))
             }
             Outcome::Later(failure) => {
                 debug!(reason = failure.reason, causes = ?failure.causes, "waits for its turn");
-                self.release_claim(in_flight, delivery.is_in_doubt()).await;
+                self.release_claim(in_flight, in_doubt).await;
                 self.release(in_flight).await?;
                 Ok(("wait", Next::Continue))
             }
@@ -220,7 +230,7 @@ impl ConsumerContext {
 
     /// Hands a message back with its count unchanged: it comes again after a pause.
     pub async fn release(&self, delivery: &InFlight) -> Result<(), BusError> {
-        self.release_claim(delivery, false).await;
+        self.release_claim(delivery, Release::Untouched).await;
         let raw = &delivery.raw;
         if envelope::onward_bytes(&raw.properties) > MAX_HEADER_BYTES {
             return self.dead_letter_unread(raw, Failure::new(too_large_headers())).await.map(drop);
@@ -235,8 +245,8 @@ impl ConsumerContext {
         if !delivery.in_doubt.load(Ordering::Relaxed) {
             return self.release(delivery).await;
         }
-        self.release_claim(delivery, true).await;
         let (raw, attempt) = (&delivery.raw, delivery.attempt());
+        self.release_claim(delivery, if attempt > 0 { Release::GivenUp } else { Release::InDoubt }).await;
         let failure = Failure::new(
             "stopped while its effect was under way: it may have happened, so it may come twice",
         );
@@ -298,12 +308,12 @@ impl ConsumerContext {
         in_flight.set_claim(None);
     }
 
-    async fn release_claim(&self, in_flight: &InFlight, in_doubt: bool) {
+    async fn release_claim(&self, in_flight: &InFlight, how: Release) {
         if let Some(claim) = in_flight.set_claim(None) {
-            if in_doubt {
+            if how != Release::Untouched {
                 metrics::doubt(self.spec.name);
             }
-            self.claims.release(claim, in_doubt).await;
+            self.claims.release(claim, how).await;
         }
     }
 

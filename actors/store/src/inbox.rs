@@ -1,12 +1,15 @@
 //! The inbox: a lease on a message while it is worked on, a mark when its effect is done. All times are the database's.
 //! Statements take many messages of one handler at once; who gathers them is `orrery_bus::claims`.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use diesel::{
     QueryableByName,
-    sql_types::{Array, Bool, Double, Integer, Text, Uuid as SqlUuid},
+    sql_types::{Array, Bool, Double, Integer, Nullable, Text, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
@@ -75,14 +78,27 @@ pub enum Claimed {
     Live,
     /// Its effect is done.
     Done,
+    /// Its last try was a doubt, and nobody has redriven it since.
+    GivenUp,
+}
+
+/// How a claim is given back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// The effect did not happen.
+    Untouched,
+    /// It may have happened.
+    InDoubt,
+    /// It may have happened, and is not tried again: the message becomes a dead letter.
+    GivenUp,
 }
 
 #[derive(QueryableByName)]
 struct Found {
     #[diesel(sql_type = SqlUuid)]
     key: Uuid,
-    #[diesel(sql_type = Bool)]
-    done: bool,
+    #[diesel(sql_type = Nullable<Text>)]
+    state: Option<String>,
 }
 
 #[derive(QueryableByName)]
@@ -128,7 +144,7 @@ pub async fn claim(
          ON CONFLICT (key, week) DO UPDATE \
             SET token = excluded.token, claimed_until = excluded.claimed_until, \
                 doubts = inbox.doubts + CASE WHEN inbox.claimed_until = '-infinity' THEN 0 ELSE 1 END \
-            WHERE inbox.done_at IS NULL AND inbox.claimed_until <= now() \
+            WHERE inbox.done_at IS NULL AND NOT inbox.given_up AND inbox.claimed_until <= now() \
          RETURNING token",
     )
     .bind::<Text, _>(handler)
@@ -143,26 +159,27 @@ pub async fn claim(
         return Ok(vec![Claimed::Ours; claims.len()]);
     }
     let found: Vec<Found> = prepared(
-        "SELECT key, coalesce((SELECT done_at IS NOT NULL FROM bus.inbox \
-            WHERE inbox.key = asked.key AND inbox.week = asked.week), false) AS done \
+        "SELECT key, (SELECT CASE WHEN done_at IS NOT NULL THEN 'done' WHEN given_up THEN 'given up' END \
+            FROM bus.inbox WHERE inbox.key = asked.key AND inbox.week = asked.week) AS state \
          FROM unnest($1, $2) AS asked (key, week)",
     )
     .bind::<Array<SqlUuid>, _>(&keys)
     .bind::<Array<Integer>, _>(&weeks)
     .load(connection)
     .await?;
-    let done: HashSet<Uuid> = found.iter().filter(|row| row.done).map(|row| row.key).collect();
+    let states: HashMap<Uuid, Option<String>> = found.into_iter().map(|row| (row.key, row.state)).collect();
     Ok(claims
         .iter()
         .zip(&keys)
         .map(|(Claim { token, .. }, key)| {
             if ours.contains(token) {
-                Claimed::Ours
-            } else if done.contains(key) {
-                Claimed::Done
-            } else {
+                return Claimed::Ours;
+            }
+            match states.get(key).and_then(Option::as_deref) {
+                Some("done") => Claimed::Done,
+                Some("given up") => Claimed::GivenUp,
                 // Also a row pruned between the two statements: the delivery comes again and finds it gone.
-                Claimed::Live
+                _ => Claimed::Live,
             }
         })
         .collect())
@@ -173,6 +190,14 @@ pub async fn claim(
 /// # Errors
 /// When it does not say so within `limit`, or no connection can be had.
 pub async fn is_writable(pool: &Pool, limit: Duration) -> Result<bool, StoreError> {
+    Ok(refusal(pool, limit).await?.is_none())
+}
+
+/// Why the database takes no claim, in its own words, if it takes none.
+///
+/// # Errors
+/// As `is_writable`.
+pub async fn refusal(pool: &Pool, limit: Duration) -> Result<Option<String>, StoreError> {
     let tried = pool.run(|mut connection| async move {
         let probe = connection.transaction(async |connection| {
             prepared(
@@ -183,7 +208,8 @@ pub async fn is_writable(pool: &Pool, limit: Duration) -> Result<bool, StoreErro
             .await?;
             Err::<(), _>(diesel::result::Error::RollbackTransaction)
         });
-        Ok::<_, StoreError>(matches!(probe.await, Err(diesel::result::Error::RollbackTransaction)))
+        let refused = probe.await.err().filter(|error| *error != diesel::result::Error::RollbackTransaction);
+        Ok::<_, StoreError>(refused.map(|error| error.to_string()))
     });
     tokio::time::timeout(limit, tried).await.unwrap_or(Err(StoreError::Silent(limit)))
 }
@@ -259,8 +285,7 @@ pub async fn record_done(
     Ok(())
 }
 
-/// Gives claims back, so that the next deliveries need not wait for their end. A claim given back `in_doubt` is one whose effect may have
-/// happened all the same.
+/// Gives claims back, each as `releases` says in the same order, so that the next deliveries need not wait for their end.
 ///
 /// # Errors
 /// When the database refuses.
@@ -268,14 +293,15 @@ pub async fn release(
     connection: &mut AsyncPgConnection,
     handler: &str,
     claims: &[Claim],
-    in_doubt: &[bool],
+    releases: &[Release],
 ) -> Result<(), StoreError> {
     let Columns { keys, weeks, tokens } = Columns::of(claims);
-    let doubts: Vec<i32> = in_doubt.iter().map(|doubt| i32::from(*doubt)).collect();
+    let doubts: Vec<i32> = releases.iter().map(|how| i32::from(*how != Release::Untouched)).collect();
+    let given_up: Vec<bool> = releases.iter().map(|how| *how == Release::GivenUp).collect();
     // Not kept prepared, as in `renew`.
     diesel::sql_query(
-        "UPDATE bus.inbox SET claimed_until = '-infinity', doubts = inbox.doubts + given.doubts \
-         FROM unnest($2, $3, $4, $5) AS given (key, week, token, doubts) \
+        "UPDATE bus.inbox SET claimed_until = '-infinity', doubts = inbox.doubts + given.doubts, given_up = given.up \
+         FROM unnest($2, $3, $4, $5, $6) AS given (key, week, token, doubts, up) \
          WHERE inbox.handler = $1 AND inbox.key = given.key AND inbox.week = given.week \
            AND inbox.token = given.token AND inbox.done_at IS NULL",
     )
@@ -284,6 +310,7 @@ pub async fn release(
     .bind::<Array<Integer>, _>(&weeks)
     .bind::<Array<SqlUuid>, _>(&tokens)
     .bind::<Array<Integer>, _>(&doubts)
+    .bind::<Array<Bool>, _>(&given_up)
     .execute(connection)
     .await?;
     Ok(())

@@ -313,12 +313,10 @@ impl Pool {
     /// # Errors
     /// Why no connection can be had, or nothing be written.
     pub async fn state(&self, limit: Duration) -> Result<(), String> {
-        let asked = tokio::time::timeout(limit, inbox::is_writable(self, limit)).await;
+        let asked = tokio::time::timeout(limit, inbox::refusal(self, limit)).await;
         match asked {
-            Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => {
-                Err("it takes no writes: it is a standby, read-only, or its disk is full".to_owned())
-            }
+            Ok(Ok(None)) => Ok(()),
+            Ok(Ok(Some(refusal))) => Err(format!("it takes no writes: {refusal}")),
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("no connection, or no answer, within {limit:?}")),
         }

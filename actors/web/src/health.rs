@@ -32,20 +32,8 @@ pub struct Dependency {
 }
 
 impl Dependency {
-    /// A dependency and how to ask for it.
+    /// A dependency, and how to ask for it and why it is away. The reason is for operators: it may name hosts, and never anything personal.
     pub fn new<F, Fut>(name: &'static str, required: bool, ask: F) -> Self
-    where
-        F: Fn() -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = bool> + Send + 'static,
-    {
-        Self::explained(name, required, move || {
-            let asked = ask();
-            async move { if asked.await { Ok(()) } else { Err("it does not answer, or says no".to_owned()) } }
-        })
-    }
-
-    /// The same of one that says why it is away. The reason is for operators: it may name hosts, and never anything personal.
-    pub fn explained<F, Fut>(name: &'static str, required: bool, ask: F) -> Self
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), String>> + Send + 'static,

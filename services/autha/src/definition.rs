@@ -74,7 +74,7 @@ impl Service for Configured {
             Autha::start(parts, &context.supervisor, context.health.clone()).map_err(StartError::of)?;
         let loaded = Dependency::new("signing keys", true, move || {
             let loaded = keys.is_loaded();
-            async move { loaded }
+            async move { if loaded { Ok(()) } else { Err("none was loaded from the database yet".to_owned()) } }
         });
         Ok(Started {
             servers: vec![(AUTHA.name(), server)],

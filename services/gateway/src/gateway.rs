@@ -179,9 +179,9 @@ impl Gateway {
             let (name, current) = (service.name, self.control.current.clone());
             // Without autha nobody can do anything; without another service its own routes are answered 503.
             Dependency::new(name, name == "autha", move || {
-                let ready =
-                    current.get().pools().iter().any(|pool| pool.settings.name == name && pool.is_ready());
-                async move { ready }
+                let pools = current.get().pools();
+                let away = pools.iter().find(|pool| pool.settings.name == name).map(|pool| pool.away());
+                async move { away.unwrap_or_else(|| Some("it has no address".to_owned())).map_or(Ok(()), Err) }
             })
         };
         self.control.served.iter().filter(elsewhere).map(dependency).collect()

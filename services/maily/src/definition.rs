@@ -83,8 +83,8 @@ impl Service for Configured {
         service::start(&parts, &context.supervisor).map_err(StartError::of)?;
         // Mail that waits is no reason to be sent no more of it: it waits in the queue.
         let mail = Dependency::new("mail", false, move || {
-            let up = state.waits_for().is_none();
-            async move { up }
+            let waits_for = state.waits_for();
+            async move { waits_for.map_or(Ok(()), Err) }
         });
         Ok(Started { dependencies: vec![mail], ..Started::default() })
     }

@@ -14,7 +14,7 @@ use orrery_bus::{
 use orrery_supervise::random::Random;
 use tracing::{info, warn};
 
-use crate::config::Config;
+use crate::{config::Config, told};
 
 /// What `migrate` did at the broker.
 pub struct Declared {
@@ -97,7 +97,7 @@ fn legacy(config: &Config) -> impl Iterator<Item = &'static str> {
 pub async fn check(config: &Config) -> Vec<Result<String, String>> {
     match look(config).await {
         Ok(lines) => lines,
-        Err(error) => vec![Err(format!("{error:#}: look at broker.url"))],
+        Err(error) => vec![Err(format!("{}: look at broker.url", told(&error)))],
     }
 }
 
@@ -105,7 +105,10 @@ async fn look(config: &Config) -> anyhow::Result<Vec<Result<String, String>>> {
     let bus = Bus::new(config.shared.broker.clone());
     let wanted = match wanted(config, &bus).await {
         Err(error) if bus.blocked().is_some() => {
-            return Ok(vec![Err(format!("{error:#}: it is short of memory or disk, look at its alarms"))]);
+            return Ok(vec![Err(format!(
+                "{}: it is short of memory or disk, look at its alarms",
+                told(&error)
+            ))]);
         }
         wanted => wanted?,
     };
@@ -132,7 +135,7 @@ async fn compare(
         }
         other => {
             lines.push(match other {
-                Some(Err(error)) => Err(format!("{error:#}")),
+                Some(Err(error)) => Err(told(&error)),
                 _ => Ok("broker.management_url is not set: bindings, policies, rights and unused queues cannot be looked at"
                     .to_owned()),
             });

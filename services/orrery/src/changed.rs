@@ -16,26 +16,36 @@ pub struct Changed {
     file: Option<PathBuf>,
     written: Option<SystemTime>,
     hangup: Signal,
+    /// Signals that end a process which does not hear them, and mean nothing here.
+    others: [(&'static str, Signal); 2],
 }
 
 impl Changed {
-    /// From now on SIGHUP ends the process no more.
+    /// From now on SIGHUP, SIGUSR1 and SIGUSR2 end the process no more.
     ///
     /// # Errors
     /// When signals cannot be heard.
     pub fn new(file: Option<PathBuf>) -> std::io::Result<Self> {
         let written = file.as_deref().and_then(written);
-        Ok(Self { file, written, hangup: signal(SignalKind::hangup())? })
+        let hangup = signal(SignalKind::hangup())?;
+        let others = [
+            ("SIGUSR1", signal(SignalKind::user_defined1())?),
+            ("SIGUSR2", signal(SignalKind::user_defined2())?),
+        ];
+        Ok(Self { file, written, hangup, others })
     }
 
     /// Waits for the next.
     pub async fn next(&mut self) {
+        let [(first, usr1), (second, usr2)] = &mut self.others;
         loop {
             tokio::select! {
                 _ = self.hangup.recv() => {
                     info!("SIGHUP: the settings are read again");
                     return;
                 }
+                _ = usr1.recv() => info!("{first} means nothing here: SIGHUP reads the settings again"),
+                _ = usr2.recv() => info!("{second} means nothing here: SIGHUP reads the settings again"),
                 () = tokio::time::sleep(EVERY) => {
                     let now = self.file.as_deref().and_then(written);
                     if now != self.written {

@@ -19,7 +19,11 @@ use orrery_bus::{
 };
 use orrery_config::{Source, listen::Internal};
 use orrery_console::access::{Access, Kind};
-use orrery_observability::metrics::{self, ActorFigures};
+use orrery_observability::{
+    Log,
+    metrics::{self, ActorFigures},
+    set_level,
+};
 use orrery_schemas::problems::Code;
 use orrery_service::{BrokerNeed, Context, Enabled, Installation, Local, Mails, Peer};
 use orrery_store::{Pool, migrations, pruner::Pruner};
@@ -58,8 +62,8 @@ struct Process {
     supervisor: Supervisor,
     /// Told at the beginning of the end, before the listeners are stopped.
     stopping: (ShutdownTrigger, Shutdown),
-    /// Turns true when the database has this version's schema and every service has started.
-    started: watch::Sender<bool>,
+    /// Why the services wait for the database, until it has this version's schema and all have started.
+    started: watch::Sender<Option<String>>,
     /// Runs the process of a quarantine queue.
     quarantine: ChildCommand,
     /// Where the settings came from, beside the environment.
@@ -92,7 +96,7 @@ pub fn serve(
         main,
         config: Arc::new(config),
         stopping: ShutdownTrigger::new(),
-        started: watch::Sender::new(false),
+        started: watch::Sender::new(Some("the database was not looked at yet".to_owned())),
         quarantine,
         file,
     };
@@ -128,12 +132,14 @@ impl Process {
                 _ = tokio::signal::ctrl_c() => return self.stop(&health, terminate, servers).await,
             }
         }
+        // Before, nobody has asked the broker for anything.
+        health.add(self.broker(&running));
         for service in running.iter().filter(|service| service.pool.is_some()) {
             self.start(service, &running, &health, &mut servers)?;
         }
         self.queues(&running);
         self.pruner(&running);
-        self.started.send_replace(true);
+        self.started.send_replace(None);
         info!("started");
 
         loop {
@@ -154,7 +160,11 @@ impl Process {
 
     /// Waits until the database has this version's schema and knows our keys: nothing is to be written under another one.
     async fn database_is_ours(&self) {
-        let mut tell = waiting();
+        let mut log = waiting();
+        let mut tell = |fault: &str| {
+            log(fault);
+            self.started.send_replace(Some(fault.to_owned()));
+        };
         loop {
             migrations::wait(&self.config.shared.database, &mut tell).await;
             match keys::hold(&self.config).await {
@@ -174,6 +184,14 @@ impl Process {
                 return;
             }
         };
+        match source.section::<Log>("log") {
+            Ok(log) => {
+                if let Err(error) = set_level(&log.level) {
+                    error!(%error, "the level of the log stays");
+                }
+            }
+            Err(error) => error!(%error, "the level of the log stays"),
+        }
         for service in running {
             if let Err(error) = service.configured.service.reload(&source) {
                 error!(service = service.configured.name(), %error, "the new settings cannot be used; those before stay");
@@ -213,18 +231,24 @@ impl Process {
             dependencies.push(wiring::postgresql(pool));
             let started = self.started.subscribe();
             dependencies.push(Dependency::new("migrations", true, move || {
-                let done = *started.borrow();
-                async move { done }
+                let waits_for = started.borrow().clone();
+                async move { waits_for.map_or(Ok(()), Err) }
             }));
-        }
-        let broker = needs.iter().map(|needs| needs.broker).filter(|need| *need != BrokerNeed::None).min();
-        if let Some(least) = broker {
-            dependencies.extend(wiring::rabbitmq(&self.bus, least == BrokerNeed::Required));
         }
         if needs.iter().any(|needs| needs.storage) {
             dependencies.push(wiring::storage(&self.config.shared)?);
         }
         Ok(dependencies)
+    }
+
+    /// The broker, where a service needs it.
+    fn broker(&self, running: &[Running<'_>]) -> Vec<Dependency> {
+        let needs =
+            running.iter().map(|service| service.configured.service.needs(&self.config.shared).broker);
+        let least = needs.filter(|need| *need != BrokerNeed::None).min();
+        least
+            .map(|least| wiring::rabbitmq(&self.bus, least == BrokerNeed::Required).into())
+            .unwrap_or_default()
     }
 
     fn start(

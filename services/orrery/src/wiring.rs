@@ -41,7 +41,7 @@ pub fn dependencies(bus: &Bus, pool: Pool, random: &Random) -> Dependencies {
 
 /// PostgreSQL, without which nothing works.
 pub fn postgresql(pool: Pool) -> Dependency {
-    Dependency::explained("postgresql", true, move || {
+    Dependency::new("postgresql", true, move || {
         let pool = pool.clone();
         async move { pool.state(Duration::from_millis(900)).await }
     })
@@ -53,14 +53,14 @@ pub fn rabbitmq(bus: &Bus, required: bool) -> [Dependency; 3] {
     let (connected, blocked, queues) = (bus.clone(), bus.clone(), bus.clone());
     [
         Dependency::new("rabbitmq", required, move || {
-            let up = connected.is_connected();
-            async move { up }
+            let away = connected.away();
+            async move { away.map_or(Ok(()), Err) }
         }),
-        Dependency::explained("publishing", false, move || {
+        Dependency::new("publishing", false, move || {
             let blocked = blocked.blocked();
             async move { blocked.map_or(Ok(()), |reason| Err(format!("the broker takes no messages: {reason}"))) }
         }),
-        Dependency::explained("queues", true, move || {
+        Dependency::new("queues", true, move || {
             let (faults, is_connected) = (queues.standing().faults(), queues.is_connected());
             async move {
                 match faults {
@@ -77,7 +77,7 @@ pub fn rabbitmq(bus: &Bus, required: bool) -> [Dependency; 3] {
 /// The object store; without it only pictures wait.
 pub fn storage(shared: &Arc<Shared>) -> anyhow::Result<Dependency> {
     let objects = Objects::new(&shared.storage)?;
-    Ok(Dependency::explained("storage", false, move || {
+    Ok(Dependency::new("storage", false, move || {
         let objects = objects.clone();
         async move { objects.probe().await.map_err(|error| error.to_string()) }
     }))

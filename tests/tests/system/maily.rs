@@ -5,7 +5,11 @@ use std::{io::Write as _, time::Duration};
 use anyhow::{Result, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use flate2::{Compression, write::GzEncoder};
-use lapin::BasicProperties;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+use orrery_schemas::topology::header::{ATTEMPT, DROPPED};
 use orrery_tests::{Person, World, deadline::eventually};
 use serde_json::json;
 
@@ -65,6 +69,30 @@ async fn a_stop_between_a_message_and_its_answer_is_counted_as_a_try_and_a_doubt
     })
     .await?;
     ensure!(world.smtp().mails().len() == 2, "it went out a third time");
+    // As the broker delivers it where the process ended between the letter and the acknowledgement.
+    let letter = "SELECT content_type, headers, encode(body, 'base64') AS body FROM bus.dead_letters";
+    let letter = world.database().rows(letter).await?.remove(0);
+    let mut headers = FieldTable::default();
+    for (name, value) in letter["headers"].as_object().into_iter().flatten() {
+        if let Some(text) = value.as_str().filter(|_| !DROPPED.contains(&name.as_str())) {
+            headers.insert(name.as_str().into(), AMQPValue::LongString(text.into()));
+        }
+    }
+    headers.insert(ATTEMPT.into(), AMQPValue::LongLongInt(1));
+    let mut properties = BasicProperties::default().with_headers(headers);
+    if let Some(content_type) = letter["content_type"].as_str() {
+        properties = properties.with_content_type(content_type.into());
+    }
+    let body = letter["body"].as_str().unwrap_or_default().replace('\n', "");
+    world.broker().publish_raw("", "maily.email", properties, &BASE64.decode(body)?).await?;
+    world.broker().wait_empty("maily.email", SOON).await?;
+    world.broker().wait_empty("maily.email.dead", SOON).await?;
+    ensure!(world.smtp().mails().len() == 2, "it went out a third time when the broker delivered it again");
+    ensure!(world.database().count(LETTERS).await? == 1, "one message is one letter");
+    // An operator decides otherwise.
+    let redriven = world.run(&["queues", "dead", "redrive", "--handler", "maily.email"], SOON).await?;
+    ensure!(redriven.status.success(), "{}", redriven.output);
+    world.smtp().wait_for(3, SOON).await?;
     Ok(())
 }
 

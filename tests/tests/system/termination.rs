@@ -4,7 +4,8 @@ use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
-use orrery_tests::World;
+use nix::sys::signal::Signal;
+use orrery_tests::{World, deadline::eventually};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -85,7 +86,7 @@ async fn a_process_that_drains_says_so_and_still_takes_everything_in() -> Result
     let mut front = world.spawn(&["gateway", "autha"]).await?;
     let client = world.client()?;
     front.signal_end()?;
-    orrery_tests::deadline::eventually(SOON, "it says that it drains", async || {
+    eventually(SOON, "it says that it drains", async || {
         let health = front.health().await.ok()?;
         (health.status == 503 && health.body["status"] == "draining").then_some(())
     })
@@ -96,5 +97,40 @@ async fn a_process_that_drains_says_so_and_still_takes_everything_in() -> Result
     // A second signal is for those in a hurry.
     let ended = front.terminate(SOON).await?;
     ensure!(ended.success(), "{ended}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hangup_reads_the_level_of_the_log_again_and_other_signals_end_nothing() -> Result<()> {
+    let world = World::start().await?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("orrery.toml");
+    std::fs::write(&file, "[log]\nlevel = \"error\"\n")?;
+    let settings = [("ORRERY_CONFIG", file.to_str().context("a path that is no text")?)];
+    let mut front = world.spawn_with(&["gateway", "autha"], &settings).await?;
+    front.signal(Signal::SIGUSR1)?;
+    front.signal(Signal::SIGHUP)?;
+    ensure!(!front.log().contains("started"), "the level of the file is not kept:\n{}", front.log());
+
+    std::fs::write(&file, "[log]\nlevel = \"info\"\n")?;
+    front.signal(Signal::SIGHUP)?;
+    for (signal, line) in
+        [(Signal::SIGUSR1, "SIGUSR1 means nothing"), (Signal::SIGUSR2, "SIGUSR2 means nothing")]
+    {
+        eventually(SOON, "the signal is answered by a line", async || {
+            front.signal(signal).ok()?;
+            front.log().contains(line).then_some(())
+        })
+        .await?;
+    }
+    // What is no level changes nothing, and is told.
+    std::fs::write(&file, "[log]\nlevel = \"loud=maybe\"\n")?;
+    front.signal(Signal::SIGHUP)?;
+    eventually(SOON, "it says that the level stays", async || {
+        front.log().contains("the level of the log stays").then_some(())
+    })
+    .await?;
+    front.health().await?.expect(200)?;
+    ensure!(front.terminate(SOON).await?.success());
     Ok(())
 }

@@ -34,7 +34,8 @@ fn gone() -> String {
 }
 
 /// Puts up to `limit` chosen letters after `after` back through the outbox, as they came and with a fresh count; returns their ids in
-/// order. What the inbox knows of them is kept as long again as of a new message, so that it is not pruned while they travel.
+/// order. What the inbox knows of them is kept as long again as of a new message, so that it is not pruned while they travel; what was given up
+/// is tried again.
 ///
 /// # Errors
 /// When the database refuses: all of them are letters still.
@@ -56,7 +57,7 @@ pub async fn redrive(
                    body \
             FROM gone), \
          kept AS (\
-            UPDATE bus.inbox SET created_at = now() FROM gone \
+            UPDATE bus.inbox SET created_at = now(), given_up = false FROM gone \
             WHERE inbox.key = gone.inbox_key) \
          SELECT id FROM gone ORDER BY id",
         gone()

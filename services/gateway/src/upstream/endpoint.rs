@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -33,7 +33,8 @@ pub struct Endpoint {
     /// Upgraded connections, such as WebSockets, which are no requests at work.
     tunnels: AtomicUsize,
     healthy: AtomicBool,
-    probed: AtomicBool,
+    /// Why it is not ready.
+    away: Mutex<Option<String>>,
     failures: AtomicU32,
     ejections: AtomicU32,
     ejected_until_ms: AtomicU64,
@@ -55,7 +56,7 @@ impl Endpoint {
             outstanding: AtomicUsize::new(0),
             tunnels: AtomicUsize::new(0),
             healthy: AtomicBool::new(true),
-            probed: AtomicBool::new(false),
+            away: Mutex::new(Some("it was not asked yet".to_owned())),
             failures: AtomicU32::new(0),
             ejections: AtomicU32::new(0),
             ejected_until_ms: AtomicU64::new(0),
@@ -89,16 +90,17 @@ impl Endpoint {
         self.healthy.load(Ordering::Relaxed) && self.ejected_until_ms.load(Ordering::Relaxed) <= self.now_ms()
     }
 
-    /// Whether it said so itself when it was last asked.
-    pub fn ready(&self) -> bool {
-        self.probed.load(Ordering::Relaxed) && self.healthy.load(Ordering::Relaxed)
+    /// Why it is not ready, as it was last asked; none when it is.
+    pub fn away(&self) -> Option<String> {
+        self.away.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What a probe found. A replica that is back is asked again at once.
-    pub fn probed(&self, healthy: bool) {
-        let before = self.healthy.swap(healthy, Ordering::Relaxed);
-        self.probed.store(true, Ordering::Relaxed);
-        if healthy && !before {
+    pub fn probed(&self, found: Result<(), String>) {
+        let before = self.healthy.swap(found.is_ok(), Ordering::Relaxed);
+        let is_back = found.is_ok() && !before;
+        *self.away.lock().unwrap_or_else(PoisonError::into_inner) = found.err();
+        if is_back {
             self.ejected_until_ms.store(0, Ordering::Relaxed);
         }
     }
@@ -208,11 +210,11 @@ mod tests {
     #[test]
     fn a_probe_takes_one_out_and_brings_it_back() {
         let endpoint = endpoint();
-        assert!(endpoint.usable() && !endpoint.ready());
-        endpoint.probed(false);
+        assert!(endpoint.usable() && endpoint.away().is_some());
+        endpoint.probed(Err("status 503".to_owned()));
         endpoint.eject();
         assert!(!endpoint.usable());
-        endpoint.probed(true);
-        assert!(endpoint.usable() && endpoint.ready());
+        endpoint.probed(Ok(()));
+        assert!(endpoint.usable() && endpoint.away().is_none());
     }
 }

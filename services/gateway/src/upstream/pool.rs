@@ -125,9 +125,15 @@ impl Pool {
         }
     }
 
-    /// Whether one replica at least said that it is ready.
-    pub fn is_ready(&self) -> bool {
-        self.endpoints.load().iter().any(|endpoint| endpoint.ready())
+    /// Why no replica is ready, each in its own words; none when one at least is.
+    pub fn away(&self) -> Option<String> {
+        let endpoints = self.endpoints.load();
+        if endpoints.is_empty() {
+            return Some("its name leads to no address".to_owned());
+        }
+        let each =
+            endpoints.iter().map(|endpoint| Some(format!("{}: {}", endpoint.authority, endpoint.away()?)));
+        each.collect::<Option<Vec<_>>>().map(|all| all.join("; "))
     }
 }
 

@@ -18,22 +18,31 @@ const LIMIT: Duration = Duration::from_millis(800);
 const STATUS_BYTES: usize = 12;
 
 /// Asks one replica.
-pub async fn probe(endpoint: &Endpoint, path: Option<&str>, tls: Option<&Tls>) -> bool {
-    timeout(LIMIT, ask(endpoint, path, tls)).await.unwrap_or(false)
+///
+/// # Errors
+/// Why it is not ready.
+pub async fn probe(endpoint: &Endpoint, path: Option<&str>, tls: Option<&Tls>) -> Result<(), String> {
+    let asked = timeout(LIMIT, ask(endpoint, path, tls)).await;
+    asked.unwrap_or_else(|_| Err(format!("it does not answer within {LIMIT:?}")))
 }
 
-async fn ask(endpoint: &Endpoint, path: Option<&str>, tls: Option<&Tls>) -> bool {
-    let Ok(mut link) = connect(endpoint, tls, LIMIT).await else { return false };
-    let Some(path) = path else { return true };
+async fn ask(endpoint: &Endpoint, path: Option<&str>, tls: Option<&Tls>) -> Result<(), String> {
+    let mut link = connect(endpoint, tls, LIMIT).await.map_err(|error| error.to_string())?;
+    let Some(path) = path else { return Ok(()) };
     let request = format!(
         "GET {path} HTTP/1.1\r\nhost: {}\r\nuser-agent: orrery-gateway\r\nconnection: close\r\n\r\n",
         endpoint.authority
     );
-    if link.write_all(request.as_bytes()).await.is_err() || link.flush().await.is_err() {
-        return false;
-    }
     let mut status = [0; STATUS_BYTES];
-    link.read_exact(&mut status).await.is_ok()
-        && status.starts_with(b"HTTP/1.")
-        && status.get(9) == Some(&b'2')
+    let answered = async {
+        link.write_all(request.as_bytes()).await?;
+        link.flush().await?;
+        link.read_exact(&mut status).await
+    };
+    answered.await.map_err(|error| format!("it ends the connection: {error}"))?;
+    match status.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..)) {
+        Some([b'2', ..]) => Ok(()),
+        Some(code) => Err(format!("{path} answers {}", String::from_utf8_lossy(code))),
+        None => Err("it does not speak HTTP/1.1".to_owned()),
+    }
 }

@@ -82,7 +82,7 @@ async fn watch_one(pool: &Pool, resolver: &Resolver, tls: Option<&Tls>) {
         let endpoints = pool.endpoints();
         let path = pool.settings.health.as_deref();
         join_all(endpoints.iter().map(|endpoint| async move {
-            endpoint.probed(every.is_zero() || probe(endpoint, path, tls).await);
+            endpoint.probed(if every.is_zero() { Ok(()) } else { probe(endpoint, path, tls).await });
         }))
         .await;
         sleep_until(next).await;
