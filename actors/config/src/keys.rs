@@ -96,16 +96,20 @@ impl Section for Keys {
         if self.discovery.is_some() || self.discovery_file.is_some() {
             faults.extend(self.discovery().err());
         }
-        // Whoever reads mails would hold the key of everything else.
-        if let (Ok(master), Ok(mail)) = (self.master(), self.mail())
-            && master.keys().any(|key| mail.keys().any(|other| other == key))
-        {
-            faults.push(format!("keys.mail: is a key of keys.master too; {HINT}"));
-        }
-        if let (Ok(master), Ok(discovery)) = (self.master(), self.discovery())
-            && master.keys().any(|key| discovery.keys().any(|other| other == key))
-        {
-            faults.push(format!("keys.discovery: is a key of keys.master too; {HINT}"));
+        // Whoever reads mails, or talks with peers, would hold the key of everything else.
+        let rings = [
+            ("keys.master", self.master()),
+            ("keys.mail", self.mail()),
+            ("keys.discovery", self.discovery()),
+        ];
+        for (at, (name, ring)) in rings.iter().enumerate() {
+            for (before, other) in rings.iter().take(at) {
+                if let (Ok(ring), Ok(other)) = (ring, other)
+                    && ring.keys().any(|key| other.keys().any(|same| same == key))
+                {
+                    faults.push(format!("{name}: is a key of {before} too; {HINT}"));
+                }
+            }
         }
     }
 }

@@ -126,6 +126,7 @@ impl Columns {
 
 /// Claims messages of `handler`, each of which stands in `claims` once, for `lease_seconds`; commits by itself. The answers are in the
 /// order of the claims. Taking over a claim that ended by itself, and was not given back, counts as a doubt: its effect may have happened.
+/// One that ends later than any can was made while the clock was ahead (decision 74), and has ended too.
 ///
 /// # Errors
 /// When the database refuses; then nothing is claimed.
@@ -144,7 +145,8 @@ pub async fn claim(
          ON CONFLICT (key, week) DO UPDATE \
             SET token = excluded.token, claimed_until = excluded.claimed_until, \
                 doubts = inbox.doubts + CASE WHEN inbox.claimed_until = '-infinity' THEN 0 ELSE 1 END \
-            WHERE inbox.done_at IS NULL AND NOT inbox.given_up AND inbox.claimed_until <= now() \
+            WHERE inbox.done_at IS NULL AND NOT inbox.given_up \
+              AND (inbox.claimed_until <= now() OR inbox.claimed_until > now() + make_interval(secs => 2 * $5)) \
          RETURNING token",
     )
     .bind::<Text, _>(handler)

@@ -32,6 +32,9 @@ const SWEEP_LIMIT: &str = "SET LOCAL statement_timeout = '60s'";
 /// `wal_writer_delay` (0.6 s) of them is forgotten, and what they told of is published once more, for inboxes to tell.
 const SOON: &str = "set_config('synchronous_commit', 'off', true)";
 
+/// Whether nobody has a row. A lease that ends later than any can was given while the clock was ahead, and is none (decision 74).
+const FREE: &str = "(leased_until < now() OR leased_until > now() + make_interval(secs => 2 * $2))";
+
 const COLUMNS: &str = "seq, id, source, type, subject, version, traceparent, tracestate, time, expires_at, exchange, routing_key, attempts, \
      suspicion, content_type, headers";
 /// What data and body take, told without reading them.
@@ -163,10 +166,27 @@ pub async fn sweep(
     connection
         .transaction::<_, StoreError, _>(async |connection| {
             diesel::sql_query(SWEEP_LIMIT).execute(connection).await?;
+            set_pauses_right(connection, producers).await?;
             let place = Place { after: 0, recent: last(connection).await?.saturating_sub(reordered) };
             Ok((lease(connection, producers, token, lease_seconds, place).await?, place))
         })
         .await
+}
+
+/// Ends pauses that last longer than any can: they were begun while the clock was ahead.
+async fn set_pauses_right(connection: &mut AsyncPgConnection, producers: &[&str]) -> Result<(), StoreError> {
+    // One look for each of the two indices.
+    for rows in ["refusals > 0 AND suspicion = 0", "suspicion > 0"] {
+        prepared(format!(
+            "UPDATE bus.outbox SET retry_at = now() WHERE seq = ANY(ARRAY(SELECT seq FROM bus.outbox \
+                WHERE status = 'pending' AND {rows} AND producer = ANY($1) AND retry_at > now() + interval '1 minute' \
+                LIMIT {REFUSED} FOR UPDATE SKIP LOCKED))"
+        ))
+        .bind::<Array<Text>, _>(producers)
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
 }
 
 /// The place of the newest row.
@@ -194,7 +214,7 @@ pub async fn lease(
         format!(
             "SELECT *, row_number() OVER () AS rank FROM (\
                 SELECT seq, {BYTES} AS bytes, {is_backlog} AS is_backlog \
-                FROM bus.outbox WHERE producer = name AND status = 'pending' AND suspicion = 0 AND leased_until < now() \
+                FROM bus.outbox WHERE producer = name AND status = 'pending' AND suspicion = 0 AND {FREE} \
                   AND {condition} ORDER BY {order} LIMIT {limit} FOR UPDATE SKIP LOCKED) AS slice"
         )
     };
@@ -247,7 +267,7 @@ pub async fn suspects(
     let sql = format!(
         "UPDATE bus.outbox SET lease = $1, leased_until = now() + make_interval(secs => $2), attempts = attempts + 1 \
          WHERE seq = ANY(ARRAY(SELECT seq FROM bus.outbox \
-            WHERE status = 'pending' AND suspicion > 0 AND producer = ANY($3) AND retry_at < now() AND leased_until < now() \
+            WHERE status = 'pending' AND suspicion > 0 AND producer = ANY($3) AND retry_at < now() AND {FREE} \
             ORDER BY retry_at LIMIT 1 FOR UPDATE SKIP LOCKED)) \
          RETURNING {COLUMNS}, ({BYTES})::bigint AS stored_bytes, NULL::bigint AS backlog, data, body"
     );

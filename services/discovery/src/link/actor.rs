@@ -5,14 +5,14 @@ use std::{collections::HashMap, time::Duration};
 
 use futures_util::StreamExt;
 use lapin::{
-    BasicProperties, Channel, ExchangeKind,
+    BasicProperties, Channel, Connection, Consumer, ExchangeKind,
     options::{
         BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions,
         QueueDeclareOptions,
     },
     types::{AMQPValue, FieldTable, LongString},
 };
-use orrery_bus::{Bus, BusError};
+use orrery_bus::{Bus, BusError, connection::close};
 use orrery_schemas::{
     events::{EventData, SessionsEnded},
     topology::EVENTS,
@@ -68,15 +68,15 @@ type Parts = HashMap<ReplicaId, Vec<Told>>;
 impl LinkActor {
     /// Serves until the shutdown. Ends when the broker is away, refuses, or ends the consumer.
     async fn serve(self, mut shutdown: Shutdown) -> Result<(), BusError> {
-        let connection = self.bus.connect("discovery.link").await?;
-        let channel = connection.create_channel().await?;
+        let connection = self.bus.connect_with_large_frames("discovery.link").await?;
+        let served = self.talk(&connection, &mut shutdown).await;
+        close(&connection).await;
+        served
+    }
+
+    async fn talk(&self, connection: &Connection, shutdown: &mut Shutdown) -> Result<(), BusError> {
         let queue = format!("discovery.replica.{}", self.random.uuid_v4());
-        self.declare(&channel, &queue).await?;
-        // What comes twice or not at all does no harm: nothing is acknowledged.
-        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-        let mut heard = channel
-            .basic_consume(queue.as_str().into(), "peers".into(), options, FieldTable::default())
-            .await?;
+        let (channel, mut heard) = self.bus.within(self.subscribe(connection, &queue)).await?;
         self.link.queue.clear();
         self.tell(&channel, None, vec![Said::Hello]).await?;
         self.tell_everything(&channel, None).await?;
@@ -102,12 +102,11 @@ impl LinkActor {
                 () = shutdown.requested() => break,
             }
         }
-        self.tell(&channel, None, vec![Said::Bye]).await?;
-        orrery_bus::connection::close(&connection).await;
-        Ok(())
+        self.tell(&channel, None, vec![Said::Bye]).await
     }
 
-    async fn declare(&self, channel: &Channel, queue: &str) -> Result<(), BusError> {
+    async fn subscribe(&self, connection: &Connection, queue: &str) -> lapin::Result<(Channel, Consumer)> {
+        let channel = connection.create_channel().await?;
         let options = ExchangeDeclareOptions { auto_delete: true, ..ExchangeDeclareOptions::default() };
         channel
             .exchange_declare(EXCHANGE.into(), ExchangeKind::Direct, options, FieldTable::default())
@@ -125,7 +124,11 @@ impl LinkActor {
                 .queue_bind(queue.into(), exchange.into(), key.into(), options, FieldTable::default())
                 .await?;
         }
-        Ok(())
+        // What comes twice or not at all does no harm: nothing is acknowledged.
+        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+        let heard =
+            channel.basic_consume(queue.into(), "peers".into(), options, FieldTable::default()).await?;
+        Ok((channel, heard))
     }
 
     /// Publishes without waiting for a confirm: nothing depends on it.

@@ -128,19 +128,29 @@ impl Store {
             .await
     }
 
-    /// Leases some of the messages that wait for a peer, the oldest first. The lease is longer than a receipt may take.
+    /// How long a lease of messages lasts: longer than a receipt may take.
+    fn lease_time(&self) -> chrono::Duration {
+        chrono::Duration::from_std(self.config.write_timeout * 4).unwrap_or_default()
+    }
+
+    /// Leases some of the messages that wait for a peer, the oldest first.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn lease_messages(&self, recipient: &Name, lease: Uuid) -> Result<Vec<Waiting>, StoreFault> {
         let (digests, now) = (self.digests(recipient), self.clock.now());
-        let until = now + chrono::Duration::from_std(self.config.write_timeout * 4).unwrap_or_default();
+        // A lease that ends later than any can was given while the clock was ahead, and is none.
+        let lease_time = self.lease_time();
+        let until = now + lease_time;
         let mut rows: Vec<Row> = self
             .pool
             .run(move |mut connection| async move {
                 connection
                     .transaction::<_, StoreFault, _>(async |connection| {
-                        let free = messages::leased_until.is_null().or(messages::leased_until.lt(now));
+                        let free = messages::leased_until
+                            .is_null()
+                            .or(messages::leased_until.lt(now))
+                            .or(messages::leased_until.gt(until + lease_time));
                         let ids: Vec<Uuid> = messages::table
                             .filter(messages::recipient.eq_any(&digests))
                             .filter(messages::expires_at.gt(now))
@@ -234,10 +244,14 @@ impl Store {
             .flat_map(|name| self.digests(name).into_iter().map(|digest| (digest, name.clone())))
             .collect();
         let (digests, now): (Vec<_>, _) = (by_digest.keys().cloned().collect(), self.clock.now());
+        let lease_time = self.lease_time();
         let found: Vec<Vec<u8>> = self
             .pool
             .run(move |mut connection| async move {
-                let free = messages::leased_until.is_null().or(messages::leased_until.lt(now));
+                let free = messages::leased_until
+                    .is_null()
+                    .or(messages::leased_until.lt(now))
+                    .or(messages::leased_until.gt(now + lease_time * 2));
                 let found = messages::table
                     .filter(messages::recipient.eq_any(&digests))
                     .filter(messages::expires_at.gt(now))

@@ -4,10 +4,11 @@
 use cloudevents::AttributesReader;
 use futures_util::StreamExt;
 use lapin::{
+    Connection, Consumer,
     options::{BasicConsumeOptions, QueueBindOptions, QueueDeclareOptions},
     types::FieldTable,
 };
-use orrery_bus::{Bus, BusError};
+use orrery_bus::{Bus, BusError, connection::close};
 use orrery_schemas::{
     events::{AccountUpdated, EventData},
     topology::EVENTS,
@@ -43,23 +44,15 @@ impl Actor for Purge {
 impl Purge {
     /// Listens until shutdown. Ends when the broker is away, refuses, or ends the consumer.
     async fn listen(self, mut shutdown: Shutdown) -> Result<(), BusError> {
-        let connection = self.bus.connect("gateway.cache").await?;
-        let channel = connection.create_channel().await?;
+        let connection = self.bus.connect_with_large_frames("gateway.cache").await?;
+        let heard = self.hear(&connection, &mut shutdown).await;
+        close(&connection).await;
+        heard
+    }
+
+    async fn hear(&self, connection: &Connection, shutdown: &mut Shutdown) -> Result<(), BusError> {
         let queue = format!("gateway.cache.{}", self.random.uuid_v4());
-        let options =
-            QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-        channel.queue_declare(queue.as_str().into(), options, FieldTable::default()).await?;
-        for ty in [AccountUpdated::TYPE, DELETED] {
-            let bind = QueueBindOptions::default();
-            channel
-                .queue_bind(queue.as_str().into(), EVENTS.into(), ty.into(), bind, FieldTable::default())
-                .await?;
-        }
-        // Dropping something twice does no harm: nothing is acknowledged.
-        let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-        let mut changes = channel
-            .basic_consume(queue.as_str().into(), "cache".into(), options, FieldTable::default())
-            .await?;
+        let mut changes = self.bus.within(subscribe(connection, &queue)).await?;
         // What changed before is not known.
         self.cache.clear();
         loop {
@@ -80,4 +73,18 @@ impl Purge {
             }
         }
     }
+}
+
+async fn subscribe(connection: &Connection, queue: &str) -> lapin::Result<Consumer> {
+    let channel = connection.create_channel().await?;
+    let options =
+        QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
+    channel.queue_declare(queue.into(), options, FieldTable::default()).await?;
+    for ty in [AccountUpdated::TYPE, DELETED] {
+        let bind = QueueBindOptions::default();
+        channel.queue_bind(queue.into(), EVENTS.into(), ty.into(), bind, FieldTable::default()).await?;
+    }
+    // Dropping something twice does no harm: nothing is acknowledged.
+    let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+    channel.basic_consume(queue.into(), "cache".into(), options, FieldTable::default()).await
 }

@@ -173,7 +173,7 @@ impl Worker {
         if self.endpoint.failing_since.is_some() {
             self.failures = DOUBTFUL;
         }
-        self.waiting.load(&self.shared.pool, self.endpoint.id).await?;
+        self.waiting.load(&self.shared.pool, self.endpoint.id, self.shared.clock.now()).await?;
         loop {
             let until = self.fill().await?;
             tokio::select! {
@@ -228,7 +228,7 @@ impl Worker {
                 continue;
             }
             if self.waiting.is_stale() {
-                self.waiting.load(&self.shared.pool, self.endpoint.id).await?;
+                self.waiting.load(&self.shared.pool, self.endpoint.id, self.shared.clock.now()).await?;
                 continue;
             }
             let next_due = self.waiting.next(now).map_or(LONGEST_SLEEP, |next| wait(now, next));
@@ -388,7 +388,7 @@ impl Worker {
             endpoints::set_failing(&mut connection, id, None).await?;
             deliveries::hasten(&mut connection, id, self.shared.clock.now()).await?;
             drop(connection);
-            self.waiting.load(&self.shared.pool, id).await?;
+            self.waiting.load(&self.shared.pool, id, self.shared.clock.now()).await?;
         }
         Ok(())
     }

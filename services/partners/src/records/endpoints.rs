@@ -375,7 +375,8 @@ pub async fn claim(
 ) -> Result<Vec<Endpoint>, StoreError> {
     let sql = format!(
         "UPDATE partners.endpoints SET lease = $1, leased_until = now() + make_interval(secs => $2) \
-         WHERE id = ANY(ARRAY(SELECT id FROM partners.endpoints WHERE state = 'active' AND leased_until < now() \
+         WHERE id = ANY(ARRAY(SELECT id FROM partners.endpoints WHERE state = 'active' \
+              AND (leased_until < now() OR leased_until > now() + make_interval(secs => 2 * $2)) \
             ORDER BY leased_until LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING {COLUMNS}"
     );
     Ok(prepared(sql)

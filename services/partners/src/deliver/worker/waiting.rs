@@ -10,6 +10,8 @@ use crate::records::deliveries::{self, Waiting as Row};
 
 /// Rows that are known at once beyond the window: what was replayed may be many.
 const SLACK: u32 = 64;
+/// How far clocks of replicas may differ.
+const SKEW: chrono::Duration = chrono::Duration::seconds(60);
 
 /// The rows of one endpoint that wait, by their time.
 pub struct Waiting {
@@ -36,12 +38,14 @@ impl Waiting {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn load(&mut self, pool: &Pool, endpoint: Uuid) -> Result<(), StoreError> {
+    pub async fn load(&mut self, pool: &Pool, endpoint: Uuid, now: DateTime<Utc>) -> Result<(), StoreError> {
         let mut connection = pool.get().await?;
         let limit = i64::try_from(self.most).unwrap_or(i64::MAX);
         let rows = deliveries::waiting(&mut connection, endpoint, limit).await?;
         self.more = rows.len() >= self.most;
-        self.rows = rows.into_iter().map(|row| ((row.next_at, row.position), row)).collect();
+        // What was tried first at a time ahead was written while the clock was ahead: its next try lies ahead as well, and is due.
+        let due = |row: &Row| if row.first_at > now + SKEW { now } else { row.next_at };
+        self.rows = rows.into_iter().map(|row| ((due(&row), row.position), row)).collect();
         Ok(())
     }
 
