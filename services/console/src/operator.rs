@@ -114,17 +114,46 @@ impl Operator {
             let mut connection = self.pool.get().await?;
             let batch = outbox::replay(&mut connection, which, ty, moment, ROWS, lifetime).await;
             drop(connection);
-            match batch {
-                Ok(0) => break,
-                Ok(rows) => done += u64::try_from(rows).unwrap_or_default(),
+            match counted(batch, &mut done) {
+                Ok(true) => each(done),
+                Ok(false) => break,
                 Err(error) => {
                     begun.end(&format!("failed after {done}")).await?;
                     return Err(error);
                 }
             }
-            each(done);
         }
         begun.end(&format!("published {done} again")).await?;
+        Ok(done)
+    }
+
+    /// Keeps rows of the outbox no longer that could not be published, and that were there at `moment`; returns how many. `each` hears how far it is.
+    ///
+    /// # Errors
+    /// As `replay`.
+    pub async fn give_up(
+        &self,
+        ty: Option<&str>,
+        moment: DateTime<Utc>,
+        mut each: impl FnMut(u64),
+    ) -> Result<u64, StoreError> {
+        let target = format!("{} {}", name(Which::Failed), ty.unwrap_or("of every type"));
+        let begun = self.begin("outbox.drop", &target).await?;
+        let mut done = 0;
+        loop {
+            let mut connection = self.pool.get().await?;
+            let batch = outbox::give_up(&mut connection, ty, moment, ROWS).await;
+            drop(connection);
+            match counted(batch, &mut done) {
+                Ok(true) => each(done),
+                Ok(false) => break,
+                Err(error) => {
+                    begun.end(&format!("failed after {done}")).await?;
+                    return Err(error);
+                }
+            }
+        }
+        begun.end(&format!("dropped {done}")).await?;
         Ok(done)
     }
 
@@ -147,6 +176,13 @@ impl Operator {
         begun.end(&outcome).await?;
         Ok(purged?)
     }
+}
+
+/// Adds a batch to what is done; whether there may be another.
+fn counted(batch: Result<usize, StoreError>, done: &mut u64) -> Result<bool, StoreError> {
+    let rows = u64::try_from(batch?).unwrap_or_default();
+    *done += rows;
+    Ok(rows > 0)
 }
 
 /// Rows in a word.

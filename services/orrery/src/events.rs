@@ -40,6 +40,16 @@ pub enum Events {
         #[arg(long)]
         yes: bool,
     },
+    #[command(after_help = EXIT_CODES)]
+    /// Keeps events no longer that could not be published (`list --failed`); asks first.
+    Drop {
+        /// Only of this type.
+        #[arg(long = "type", value_name = "TYPE")]
+        ty: Option<String>,
+        /// Does not ask.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// Which events; those that no queue was bound for, unless another kind is named.
@@ -88,6 +98,7 @@ pub async fn run(config: Config, events: Events) -> anyhow::Result<ExitCode> {
         Events::Replay { selection, yes } => {
             replay(&pool, &selection, yes, config.shared.broker.event_lifetime).await
         }
+        Events::Drop { ty, yes } => drop_failed(&pool, ty.as_deref(), yes).await,
     };
     match outcome {
         // A reader that has seen enough, such as head, is no fault.
@@ -139,17 +150,12 @@ async fn replay(
     let moment = outbox::now(&mut connection).await?;
     let (which, ty) = (selection.which(), selection.ty.as_deref());
     let total = u64::try_from(outbox::count(&mut connection, which, ty, moment).await?)?;
-    if total > 0 {
-        match ask(&format!("publish {} again?", text::count(total, "event")), yes).await? {
-            Answer::Yes => {}
-            Answer::No => {
-                tell("nothing was done");
-                return Ok(ExitCode::FAILURE);
-            }
-            Answer::Nobody => return Ok(ExitCode::from(2)),
-        }
-    }
     drop(connection);
+    if let Some(refused) =
+        refused(total, &format!("publish {} again?", text::count(total, "event")), yes).await?
+    {
+        return Ok(refused);
+    }
     let mut progress = Progress::new("publishing", "event", total);
     let replayed = if total == 0 {
         0
@@ -160,4 +166,38 @@ async fn replay(
     drop(progress);
     out(&format!("{replayed} events are published again"))?;
     Ok(ended(usize::try_from(replayed)?))
+}
+
+async fn drop_failed(pool: &Pool, ty: Option<&str>, yes: bool) -> anyhow::Result<ExitCode> {
+    let mut connection = pool.get().await?;
+    let moment = outbox::now(&mut connection).await?;
+    let total = u64::try_from(outbox::count(&mut connection, Which::Failed, ty, moment).await?)?;
+    drop(connection);
+    let question = format!("drop {} that could not be published?", text::count(total, "event"));
+    if let Some(refused) = refused(total, &question, yes).await? {
+        return Ok(refused);
+    }
+    let mut progress = Progress::new("dropping", "event", total);
+    let dropped = match total {
+        0 => 0,
+        _ => queues::operator(pool)?.give_up(ty, moment, |dropped| progress.at(dropped)).await?,
+    };
+    drop(progress);
+    out(&format!("{dropped} events are dropped"))?;
+    Ok(ended(usize::try_from(dropped)?))
+}
+
+/// How the command ends when whoever types does not want it after all; nothing is asked of nothing.
+async fn refused(total: u64, question: &str, yes: bool) -> anyhow::Result<Option<ExitCode>> {
+    if total == 0 {
+        return Ok(None);
+    }
+    Ok(match ask(question, yes).await? {
+        Answer::Yes => None,
+        Answer::No => {
+            tell("nothing was done");
+            Some(ExitCode::FAILURE)
+        }
+        Answer::Nobody => Some(ExitCode::from(2)),
+    })
 }

@@ -155,8 +155,56 @@ async fn what_can_never_be_published_is_failed_shown_and_in_nobodys_way() -> Res
     let replayed = world.run(&["events", "replay", "--failed", "--yes"], SOON).await?;
     ensure!(replayed.output.contains("4 events are published again"), "{}", replayed.output);
     world.broker().wait_depth("free", SOON, |depth| depth.ready == 301).await?;
-    wait_count(&world, 1, "status = 'sent' AND exchange = 'inner' AND expires_at > now() + interval '6 days'")
-        .await
+    wait_count(
+        &world,
+        1,
+        "status = 'sent' AND exchange = 'inner' AND expires_at > now() + interval '6 days'",
+    )
+    .await?;
+
+    // Three fail again for what they are, and an operator gives them up.
+    wait_count(&world, 3, "status = 'failed'").await?;
+    let unasked = world.run(&["events", "drop"], SOON).await?;
+    ensure!(unasked.status.code() == Some(2), "{}", unasked.output);
+    wait_count(&world, 3, "status = 'failed'").await?;
+    let dropped = world.run(&["events", "drop", "--yes"], SOON).await?;
+    ensure!(
+        dropped.status.success() && dropped.output.contains("3 events are dropped"),
+        "{}",
+        dropped.output
+    );
+    wait_count(&world, 3, "status = 'unwanted'").await?;
+    let nothing = world.run(&["events", "drop", "--yes"], SOON).await?;
+    ensure!(nothing.status.code() == Some(3), "{}", nothing.output);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_leased_and_claimed_while_the_clock_was_ahead_is_worked_on_once_it_is_right() -> Result<()> {
+    let world = World::start().await?;
+    let mut service = world.spawn(&[]).await?;
+    world.proxies().broker.cut().await;
+    let people: Vec<Person> = (0..3).map(|_| Person::new()).collect();
+    for person in &people {
+        world.client()?.sign_up(person).await?.expect(201)?;
+    }
+    service.kill();
+    // As a process leaves them that is killed while the server's clock is two hours ahead.
+    let ahead = [
+        "UPDATE bus.outbox SET lease = gen_random_uuid(), leased_until = now() + interval '2 hours'",
+        "UPDATE bus.outbox SET refusals = 1, retry_at = now() + interval '2 hours' WHERE seq = (SELECT min(seq) FROM bus.outbox)",
+        "UPDATE bus.outbox SET suspicion = 1, retry_at = now() + interval '2 hours' WHERE seq = (SELECT max(seq) FROM bus.outbox)",
+        "INSERT INTO bus.inbox (handler, key, week, token, claimed_until) \
+         SELECT 'maily.email', bus.inbox_key('maily.email', source, id::text), bus.inbox_week(id::text), gen_random_uuid(), \
+                now() + interval '2 hours' FROM bus.outbox",
+    ];
+    for statement in ahead {
+        world.database().execute(statement).await?;
+    }
+    world.proxies().broker.restore().await?;
+    service.restart().await?;
+    world.smtp().wait_for(people.len(), SOON).await?;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -25,7 +25,9 @@ pub use lease::{
     BATCH, Place, Row, Settled, lease, may_have_more, prune, refuse, release, renew, settle, suspect,
     suspects, sweep,
 };
-pub use review::{Listed, Which, count, know_handlers, list, now, replay, replay_unrouted, want, wanted};
+pub use review::{
+    Listed, Which, count, give_up, know_handlers, list, now, replay, replay_unrouted, want, wanted,
+};
 
 /// The producer of what an operator has published again; every relay publishes it.
 pub const OPERATOR: &str = "operator";

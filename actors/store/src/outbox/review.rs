@@ -188,6 +188,28 @@ pub async fn replay(
     .await?)
 }
 
+/// Keeps up to `limit` of the failed rows at `moment` no longer: from now on nobody wants them, and they are pruned as such; returns how many.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn give_up(
+    connection: &mut AsyncPgConnection,
+    ty: Option<&str>,
+    moment: DateTime<Utc>,
+    limit: i64,
+) -> Result<usize, StoreError> {
+    Ok(diesel::sql_query(format!(
+        "UPDATE bus.outbox SET status = 'unwanted', settled_at = now(), expires_at = now() WHERE seq IN (SELECT seq FROM bus.outbox \
+         WHERE {} AND type = coalesce($2, type) ORDER BY settled_at LIMIT $3 FOR UPDATE)",
+        Which::Failed.condition()
+    ))
+    .bind::<Timestamptz, _>(moment)
+    .bind::<Nullable<Text>, _>(ty)
+    .bind::<BigInt, _>(limit)
+    .execute(connection)
+    .await?)
+}
+
 /// Makes unrouted and unwanted rows pending again whose routing key fits one of `patterns`, to which queues are now bound; returns how many.
 ///
 /// # Errors

@@ -22,7 +22,8 @@ use tokio::runtime::Handle;
 use crate::config::Config;
 
 /// What the exit codes of commands for an operator mean.
-pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 nothing matched.";
+pub const EXIT_CODES: &str =
+    "Exit codes: 0 done; 1 failed, done in part, or answered no; 2 wrong usage; 3 nothing matched.";
 
 /// What `orrery queues` is asked for.
 #[derive(Args)]
