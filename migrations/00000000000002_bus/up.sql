@@ -10,6 +10,8 @@ CREATE TABLE bus.outbox (
     subject      text,
     version      bigint,
     traceparent  text,
+    -- What the trace's sender wants to be passed on (W3C Trace Context).
+    tracestate   text,
     time         timestamptz NOT NULL,
     expires_at   timestamptz NOT NULL,
     exchange     text        NOT NULL,

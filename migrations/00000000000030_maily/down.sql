@@ -1,1 +1,2 @@
+REVOKE SELECT, INSERT, UPDATE, DELETE ON bus.outbox FROM orrery_maily;
 DROP SCHEMA maily CASCADE;

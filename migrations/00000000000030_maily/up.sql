@@ -19,3 +19,5 @@ CREATE TABLE maily.deleted_accounts (
 CREATE INDEX deleted_accounts_deleted_at ON maily.deleted_accounts (deleted_at);
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON maily.suppressed, maily.deleted_accounts TO orrery_maily;
+-- It answers the deletion of an account with a receipt, by the outbox.
+GRANT SELECT, INSERT, UPDATE, DELETE ON bus.outbox TO orrery_maily;

@@ -28,8 +28,9 @@ use super::{
     connection::close,
     delivery::trace_of,
     envelope::{self, MAX_HEADER_BYTES, fitting},
+    field_table,
     handler::PAUSE,
-    header, standing,
+    standing,
 };
 
 /// How often letters are counted, for the metrics.
@@ -244,5 +245,5 @@ fn unanswered(properties: &BasicProperties) -> String {
 
 /// All of them: what the broker added for its own bookkeeping is dropped by a redrive.
 fn headers(properties: &BasicProperties) -> Value {
-    properties.headers().as_ref().map(header::table_to_json).unwrap_or_default().into()
+    properties.headers().as_ref().map(field_table::table_to_json).unwrap_or_default().into()
 }

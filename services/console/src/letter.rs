@@ -5,7 +5,7 @@ use lapin::{
     BasicProperties,
     types::{FieldTable, ShortString},
 };
-use orrery_bus::header;
+use orrery_bus::field_table;
 use orrery_config::partner::is_reserved;
 use orrery_schemas::{
     email::SendEmail,
@@ -130,7 +130,8 @@ fn is_foreign(letter: &StoredLetter, bridges: &[&str]) -> bool {
 fn properties(letter: &StoredLetter) -> BasicProperties {
     let mut headers = FieldTable::default();
     for (name, value) in letter.headers.as_object().into_iter().flatten() {
-        if let (Ok(name), Some(value)) = (ShortString::try_new(name.as_str()), header::from_json(value)) {
+        if let (Ok(name), Some(value)) = (ShortString::try_new(name.as_str()), field_table::from_json(value))
+        {
             headers.insert(name, value);
         }
     }

@@ -19,7 +19,7 @@ use tokio::{
     sync::Notify,
 };
 
-use crate::{config::Config, wiring};
+use crate::{changed::Changed, config::Config, wiring};
 
 /// Connections to the database: one message is worked on at a time, beside its claim.
 const POOL_SIZE: usize = 2;
@@ -71,9 +71,16 @@ pub fn serve(config: &Config, handler: &str) -> anyhow::Result<ExitCode> {
         };
         let logic = configured.service.handler(handler, &context)?;
         dependencies.consume(&supervisor, logic, QueueKind::Quarantine(Arc::clone(&bell)));
-        let mut terminate = signal(SignalKind::terminate())?;
+        let (mut terminate, mut others) = (signal(SignalKind::terminate())?, Changed::new(None)?);
+        // What is meant for the process that started this one, and reaches its whole group, ends nothing here.
+        let ignored = async {
+            loop {
+                others.next().await
+            }
+        };
         tokio::select! {
             () = bell.notified() => {}
+            () = ignored => {}
             () = input_closed() => {}
             _ = terminate.recv() => {}
             _ = tokio::signal::ctrl_c() => {}

@@ -227,8 +227,15 @@ impl Process {
         let needs: Vec<_> =
             running.iter().map(|service| service.configured.service.needs(&self.config.shared)).collect();
         let mut dependencies = Vec::new();
-        if let Some(pool) = running.iter().find_map(|service| service.pool.clone()) {
-            dependencies.push(wiring::postgresql(pool));
+        let pools: Vec<_> = running
+            .iter()
+            .filter_map(|service| Some((service.configured.name(), service.pool.clone()?)))
+            .collect();
+        if let Some((_, pool)) = pools.first() {
+            dependencies.push(wiring::postgresql(pool.clone()));
+            if pools.len() > 1 {
+                dependencies.push(wiring::pools(pools.clone()));
+            }
             let started = self.started.subscribe();
             dependencies.push(Dependency::new("migrations", true, move || {
                 let waits_for = started.borrow().clone();

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use futures_util::future::join_all;
 use orrery_bus::{Bus, Dependencies};
 use orrery_config::shared::Shared;
 use orrery_objects::Objects;
@@ -44,6 +45,21 @@ pub fn postgresql(pool: Pool) -> Dependency {
     Dependency::new("postgresql", true, move || {
         let pool = pool.clone();
         async move { pool.state(Duration::from_millis(900)).await }
+    })
+}
+
+/// The connections of each service: one may have none to be had while others have theirs, behind a pooler or at the limit of a role.
+pub fn pools(pools: Vec<(&'static str, Pool)>) -> Dependency {
+    Dependency::new("database connections", false, move || {
+        let asked = pools.clone().into_iter().map(|(name, pool)| async move {
+            let state = pool.state(Duration::from_millis(900)).await;
+            state.err().map(|error| format!("{name}: {error}"))
+        });
+        let asked = join_all(asked);
+        async move {
+            let away: Vec<_> = asked.await.into_iter().flatten().collect();
+            if away.is_empty() { Ok(()) } else { Err(away.join("; ")) }
+        }
     })
 }
 

@@ -8,12 +8,14 @@ use orrery_config::{Section, shared::Shared};
 use orrery_picture_worker::Launch;
 use orrery_schemas::services::ServiceId;
 use orrery_service::{BrokerNeed, Context, Definition, Needs, Service, StartError, Started, read};
+use orrery_web::health::Dependency;
 
 use crate::{
     accounts,
     config::Config,
     notifications, optimizer,
     service::{self, Parts},
+    writes::Writes,
 };
 
 /// Its name and its events' source.
@@ -62,8 +64,15 @@ impl Service for Configured {
     }
 
     fn start(&self, context: &Context) -> Result<Started, StartError> {
-        service::start(&self.parts(context)?, &context.supervisor);
-        Ok(Started::default())
+        let parts = self.parts(context)?;
+        service::start(&parts, &context.supervisor);
+        // Pictures that wait are no reason to be sent no more of them: they wait in the queue.
+        let writes = parts.writes;
+        let pictures = Dependency::new("pictures", false, move || {
+            let refusal = writes.refusal();
+            async move { refusal.map_or(Ok(()), Err) }
+        });
+        Ok(Started { dependencies: vec![pictures], ..Started::default() })
     }
 }
 
@@ -77,6 +86,7 @@ impl Configured {
             objects: context.objects()?,
             notifying_bucket: shared.storage.notifying_bucket().map(str::to_owned),
             dependencies: context.dependencies()?.clone(),
+            writes: Writes::default(),
             launch: Launch::this_program("picture-worker").map_err(StartError::of)?,
             main: context.main.handle().clone(),
         })

@@ -8,6 +8,7 @@ mod notifications;
 mod optimizer;
 mod records;
 mod service;
+mod writes;
 
 pub use definition::SERVICE;
 

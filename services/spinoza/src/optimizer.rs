@@ -23,7 +23,7 @@ use orrery_supervise::Mailbox;
 use tracing::{error, info};
 use uuid::Uuid;
 
-use crate::{config::Config, keys};
+use crate::{config::Config, keys, writes::Writes};
 
 /// The handler's name, which is its queue's.
 pub const NAME: &str = "spinoza.images";
@@ -45,19 +45,22 @@ pub fn spec(config: &Config) -> HandlerSpec {
     }
 }
 
-/// Optimises.
+/// Optimises, writes its results to `outbox` and then rings `wake`.
 pub struct Optimizer {
-    config: Config,
-    pool: Pool,
-    objects: Objects,
-    outbox: Outbox,
-    wake: Wake,
-    workers: Workers,
+    pub config: Config,
+    pub pool: Pool,
+    pub objects: Objects,
+    pub writes: Writes,
+    pub outbox: Outbox,
+    pub wake: Wake,
+    pub workers: Workers,
 }
 
 /// A try that brought no result.
 enum Obstacle {
     Objects(ObjectError),
+    /// A variant was not taken.
+    Variant(ObjectError),
     Store(StoreError),
     /// The bucket itself cannot be seen.
     Bucket(ObjectError),
@@ -110,6 +113,7 @@ impl Handler for Optimizer {
                 Outcome::Done
             }
             Err(Obstacle::Objects(error)) => objects_outcome(&error),
+            Err(Obstacle::Variant(error)) => self.not_taken(&error).await,
             Err(Obstacle::Bucket(error)) => {
                 error!(%error, "the bucket cannot be seen: check storage.bucket and its credentials");
                 Outcome::Wait(Failure::of(&error))
@@ -126,22 +130,37 @@ impl Handler for Optimizer {
         }
     }
 
+    /// As deep as the step that failed: a store that is read and takes nothing is not back.
     async fn probe(&self) -> Result<(), Failure> {
-        self.objects.probe().await.map_err(|error| Failure::of(&error))
+        let probed = match self.writes.refusal() {
+            None => self.objects.probe().await,
+            Some(_) => self.write_probe().await,
+        };
+        probed.map_err(|error| Failure::of(&error))
     }
 }
 
 impl Optimizer {
-    /// An optimiser that writes its results to `outbox` and then rings `wake`.
-    pub fn new(
-        config: Config,
-        pool: Pool,
-        objects: Objects,
-        outbox: Outbox,
-        wake: Wake,
-        workers: Workers,
-    ) -> Self {
-        Self { config, pool, objects, outbox, wake, workers }
+    /// What a variant that was not taken leads to: where the store takes other objects, it is the message's own fault.
+    async fn not_taken(&self, error: &ObjectError) -> Outcome {
+        match self.write_probe().await {
+            Ok(()) => objects_outcome(error),
+            Err(ObjectError::Unavailable(_)) => Outcome::Wait(Failure::of(error)),
+            Err(refused) => {
+                error!(error = %refused, "no picture can be written");
+                Outcome::Wait(Failure::of(error))
+            }
+        }
+    }
+
+    /// Tries to write, and remembers what came of it.
+    async fn write_probe(&self) -> Result<(), ObjectError> {
+        let probed = self.objects.probe_write().await;
+        match &probed {
+            Ok(()) => self.writes.are_taken(),
+            Err(error) => self.writes.are_refused(error.to_string()),
+        }
+        probed
     }
 
     async fn optimise(
@@ -199,7 +218,8 @@ impl Optimizer {
             let (format, extension) = (variant.format.media_type(), variant.format.extension());
             let key = keys::variant(folder, variant.width, extension, &variant.bytes);
             let bytes = u64::try_from(variant.bytes.len()).unwrap_or(u64::MAX);
-            self.objects.put(&key, format, bytes, variant.bytes.into()).await?;
+            let put = self.objects.put(&key, format, bytes, variant.bytes.into());
+            put.await.map_err(Obstacle::Variant)?;
             metrics::image_bytes("variants", bytes);
             Ok(Variant {
                 key,
@@ -230,15 +250,16 @@ fn subject(delivery: &Delivery) -> Option<Uuid> {
     cloudevents::AttributesReader::subject(delivery.event()).and_then(|subject| subject.parse().ok())
 }
 
-/// A store that is away, or that refuses *us* (a wrong bucket, key or clock), is waited for; only an object that is missing, or larger than
-/// any upload, is the message's own fault.
+/// A store that is away, or that refuses *us* (a wrong bucket, key or clock), is waited for; an object that is missing, larger than any upload,
+/// or that the store refuses for what it is, is the message's own fault.
 pub fn objects_outcome(error: &ObjectError) -> Outcome {
     match error {
-        ObjectError::NotFound | ObjectError::TooLarge(_) | ObjectError::Partly(_) => {
-            Outcome::Retry(Failure::of(error))
-        }
+        ObjectError::NotFound
+        | ObjectError::TooLarge(_)
+        | ObjectError::Partly(_)
+        | ObjectError::Refused(_) => Outcome::Retry(Failure::of(error)),
         ObjectError::Unavailable(_) => Outcome::Wait(Failure::of(error)),
-        ObjectError::Misconfigured(_) | ObjectError::Refused(_) | ObjectError::Config(_) => {
+        ObjectError::Misconfigured(_) | ObjectError::Config(_) => {
             error!(%error, "no picture can be read, written or removed");
             Outcome::Wait(Failure::of(error))
         }

@@ -13,6 +13,7 @@ use tracing::error;
 
 use crate::{
     accounts::DeletedAccounts, config::Config, definition::SPINOZA, notifications, optimizer::Optimizer,
+    writes::Writes,
 };
 
 /// What spinoza is given.
@@ -31,6 +32,8 @@ pub struct Parts {
     pub dependencies: Dependencies,
     /// How a worker process is started.
     pub launch: Launch,
+    /// Whether the bucket takes what is written, for health.
+    pub writes: Writes,
     /// The runtime that the workers' pipes belong to.
     pub main: Handle,
 }
@@ -52,7 +55,15 @@ pub fn handler(parts: &Parts, wake: Wake) -> Arc<dyn Handler> {
         }
     });
     let outbox = Outbox::new(SPINOZA, parts.event_lifetime, clock, random);
-    Arc::new(Optimizer::new(parts.config.clone(), pool, parts.objects.clone(), outbox, wake, workers))
+    Arc::new(Optimizer {
+        config: parts.config.clone(),
+        pool,
+        objects: parts.objects.clone(),
+        writes: parts.writes.clone(),
+        outbox,
+        wake,
+        workers,
+    })
 }
 
 /// The handler of deleted accounts, which rings `wake` after a commit.

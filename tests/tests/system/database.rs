@@ -59,9 +59,16 @@ async fn pooler(world: &World, mode: &str, connections: u32) -> Result<Option<Po
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn pooling_by_transaction_is_refused_with_what_to_set() -> Result<()> {
+async fn pooling_by_transaction_or_statement_is_refused_with_what_to_set() -> Result<()> {
+    for mode in ["transaction", "statement"] {
+        refused_with_what_to_set(mode).await?;
+    }
+    Ok(())
+}
+
+async fn refused_with_what_to_set(mode: &str) -> Result<()> {
     let world = World::start().await?;
-    let Some(pooler) = pooler(&world, "transaction", 8).await? else { return Ok(()) };
+    let Some(pooler) = pooler(&world, mode, 8).await? else { return Ok(()) };
     let settings = [("ORRERY_DATABASE__URL", pooler.url.as_str())];
     let checked = world.run_with(&["check"], &settings, SOON).await?;
     ensure!(
@@ -71,10 +78,12 @@ async fn pooling_by_transaction_is_refused_with_what_to_set() -> Result<()> {
     );
     let service = world.launch(&["gateway", "autha"], &settings)?;
     eventually(SOON, "it says what it waits for", async || {
-        service.log().contains("use session pooling").then_some(())
+        let health = service.health().await.ok().filter(|health| health.status == 503)?;
+        let told = health.body["down"].as_array()?.iter().any(|name| name == "migrations");
+        let cause = health.body["causes"]["migrations"].as_str()?.contains("use session pooling");
+        (told && cause && service.log().contains("use session pooling")).then_some(())
     })
     .await?;
-    ensure!(service.health().await?.status == 503, "it is ready");
     Ok(())
 }
 
@@ -90,6 +99,20 @@ async fn pooling_by_session_works() -> Result<()> {
         world.client()?.sign_up(&Person::new()).await?.expect(201)?;
     }
     world.smtp().wait_for(5, SOON).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_service_that_gets_no_connection_from_a_pooler_is_told() -> Result<()> {
+    let world = World::start().await?;
+    let Some(pooler) = pooler(&world, "session", 2).await? else { return Ok(()) };
+    let service = world.launch(&["autha", "maily"], &[("ORRERY_DATABASE__URL", pooler.url.as_str())])?;
+    eventually(SOON, "it says which service has no connection", async || {
+        let health = service.health().await.ok()?;
+        let cause = health.body["causes"]["database connections"].as_str()?.to_owned();
+        (cause.contains("autha: ") || cause.contains("maily: ")).then_some(())
+    })
+    .await?;
     Ok(())
 }
 

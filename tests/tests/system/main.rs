@@ -22,6 +22,7 @@ mod poison;
 mod profile;
 mod quarantine;
 mod retention;
+mod storage;
 mod termination;
 mod topology;
 mod trust;

@@ -8,7 +8,7 @@ use lapin::{
 use orrery_store::outbox::Row;
 use serde_json::Value;
 
-use crate::{Bus, MAX_MESSAGE_BYTES, connection::FRAME_MAX_BYTES, envelope, header};
+use crate::{Bus, MAX_MESSAGE_BYTES, connection::FRAME_MAX_BYTES, envelope, field_table};
 
 /// The names that a redriven message may carry its expiry by.
 const EXPIRY: [&str; 2] = ["cloudEvents_expirytime", envelope::EXPIRY];
@@ -109,7 +109,7 @@ fn as_it_was(row: &Row) -> Result<BasicProperties, Unpublishable> {
                 let value = if EXPIRY.iter().any(|expiry| key.eq_ignore_ascii_case(expiry)) {
                     expiry(row)
                 } else {
-                    header::from_json(value).ok_or_else(|| Unpublishable::Header(key.clone()))?
+                    field_table::from_json(value).ok_or_else(|| Unpublishable::Header(key.clone()))?
                 };
                 headers.insert(name("name of a header", key)?, value);
             }

@@ -22,7 +22,7 @@ pub struct Foreign {
     pub until: Option<DateTime<Utc>>,
     /// The media type of the body, if it has one.
     pub content_type: Option<String>,
-    /// The headers, a JSON object as `orrery_bus::header` writes it.
+    /// The headers, a JSON object as `orrery_bus::field_table` writes it.
     pub headers: Value,
     /// The body.
     pub body: Vec<u8>,

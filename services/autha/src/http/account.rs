@@ -19,11 +19,11 @@ use super::{
 use crate::{
     account::{
         deletion::DeleteAccount,
-        fields::Reader,
         keys::KeyChange,
         update::{UpdateAccount, Updated},
     },
     credential::{proof::Proof, public_key::PublicKey, second_factor::FactorChange, totp::TotpSecret},
+    http::fields::Reader,
     session::principal::{Principal, scope},
     throttle::Attempt,
 };

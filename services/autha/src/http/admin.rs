@@ -18,10 +18,10 @@ use crate::{
     account::{
         change::Change,
         deletion::DeleteAccount,
-        fields::Reader,
         register::RegisterAccount,
         state::{RestoreAccount, SuspendAccount},
     },
+    http::fields::Reader,
     operator::{
         self, Actor, Audited, CreateAccount, Entry, Filter, InviteSomebody, ListedAccount, ResetSecondFactor,
         audit::{self, AuditError},

@@ -19,11 +19,8 @@ use tokio::sync::mpsc;
 use super::{AppState, bearer, fault, trace};
 use crate::{
     account::lookup::Account,
-    picture::{
-        MAX_BYTES, NewUpload, PREFIX, RemoveAvatar, ReplaceAvatar,
-        header::{Check, Format},
-        status,
-    },
+    http::upload_check::{Check, Format},
+    picture::{MAX_BYTES, NewUpload, PREFIX, RemoveAvatar, ReplaceAvatar, status},
     session::principal::scope,
 };
 

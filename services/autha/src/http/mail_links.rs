@@ -15,10 +15,10 @@ use super::{AppState, bearer, body, caller, fault, limit, sign_up::new_password,
 use crate::{
     account::{
         address::{AnswerMail, AskAgain, TellOwner},
-        fields::Reader,
         recover::{self, AskForRecovery, Recover},
     },
     challenge::Purpose,
+    http::fields::Reader,
     session::principal::scope,
     throttle::Attempt,
 };

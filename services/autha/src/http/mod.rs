@@ -9,6 +9,7 @@ mod body;
 mod caller;
 mod export;
 mod fault;
+mod fields;
 mod instance;
 mod limit;
 mod mail_links;
@@ -20,6 +21,7 @@ mod proof;
 mod session;
 mod sign_up;
 mod trace;
+mod upload_check;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{AppState, bearer, body, fault, session, trace};
 use crate::{
-    account::fields::Reader,
+    http::fields::Reader,
     session::{EndSession, principal::scope},
     token::{
         TokenSet,

@@ -12,9 +12,9 @@ use orrery_web::problem::Problem;
 use super::{AppState, bearer, fault, negotiate};
 use crate::{
     account::{
-        fields::Vanity,
         lookup::{self, Account, Icon, Named},
         person::{Profile, person},
+        vanity::Vanity,
     },
     session::principal::scope,
 };

@@ -12,13 +12,14 @@ use uuid::Uuid;
 use super::{AppState, bearer, body, caller, fault, limit};
 use crate::{
     account::{
-        fields::{Reader, Vanity},
         lookup::{self, Account, Candidate},
+        vanity::Vanity,
     },
     credential::{
         proof::{Proof, ProofError, Second},
         store::{self, Login},
     },
+    http::fields::Reader,
     password::{Password, Verified},
     session::principal::Principal,
     throttle::Attempt,

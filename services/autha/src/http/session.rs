@@ -13,8 +13,8 @@ use uuid::Uuid;
 
 use super::{AppState, bearer, body, caller, fault, proof, trace};
 use crate::{
-    account::fields::Reader,
     credential::proof::Second,
+    http::fields::Reader,
     operator,
     session::{
         self, EndSession, EndSessions, NewSession, OpenSession, Opened,

@@ -17,11 +17,12 @@ use super::{AppState, body, caller, fault, limit, session, trace};
 use crate::{
     account::{
         address::TellOwner,
-        fields::{Reader, Vanity},
         register::{self, Kept, RegisterAccount, RegisterError, Registered, Repeatable, Taken},
         reserved,
+        vanity::Vanity,
     },
     config::{SignUp as Policy, Verification},
+    http::fields::Reader,
     password::{Password, Strength},
     session::{NewSession, principal::scope},
     throttle::Attempt,

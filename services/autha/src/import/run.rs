@@ -15,9 +15,9 @@ use super::formats::{FirebaseParameters, Format, Refused, arriving};
 use crate::{
     account::{
         change::{Change, Circumstances, Conflicting},
-        fields::Vanity,
         keys::{self, KeyChange},
         register, reserved,
+        vanity::Vanity,
     },
     credential::{
         public_key::PublicKey,

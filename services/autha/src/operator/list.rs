@@ -8,7 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{
-    account::fields::Vanity,
+    account::vanity::Vanity,
     credential::store as credentials,
     schema::{accounts, deletion_receipts, deletions, sessions},
     vault::Vault,

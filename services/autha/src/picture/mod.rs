@@ -1,7 +1,6 @@
 //! Pictures: taking uploads, what becomes of them, the sweeper. Nothing here decodes one; that is spinoza's.
 
 pub mod delivery;
-pub mod header;
 pub mod placeholder;
 mod replace;
 pub mod results;

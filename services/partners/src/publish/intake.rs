@@ -11,7 +11,7 @@ use cloudevents::{AttributesReader as _, Data, Event, event::ExtensionValue};
 use cloudevents_amqp::encode_structured;
 use diesel_async::AsyncConnection as _;
 use jsonschema::Validator;
-use orrery_bus::{Bus, header, relay::Wake};
+use orrery_bus::{Bus, field_table, relay::Wake};
 use orrery_schemas::{problems::Code, topology::PARTNERS as EXCHANGE};
 use orrery_store::{
     Pool, StoreError,
@@ -102,7 +102,7 @@ impl Intake {
                 subject: event.subject().map(str::to_owned),
                 until,
                 content_type: message.properties.content_type().as_ref().map(ToString::to_string),
-                headers: Value::Object(header::table_to_json(&headers)),
+                headers: Value::Object(field_table::table_to_json(&headers)),
                 body: message.body,
             },
         })

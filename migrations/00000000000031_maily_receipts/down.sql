@@ -1,1 +1,0 @@
-REVOKE SELECT, INSERT, UPDATE, DELETE ON bus.outbox FROM orrery_maily;

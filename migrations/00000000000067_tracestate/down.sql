@@ -1,1 +1,0 @@
-ALTER TABLE bus.outbox DROP COLUMN tracestate;

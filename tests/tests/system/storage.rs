@@ -1,0 +1,108 @@
+//! An object store that answers and does not do what it is asked.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Result, ensure};
+use orrery_tests::{Person, World, deadline::eventually, pictures};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+};
+
+const SOON: Duration = Duration::from_secs(40);
+/// Long enough for several probes, each of which the client itself repeats.
+const PROBES: usize = 6;
+
+/// A way to the store that takes no objects while it is told so; every connection carries one request.
+#[derive(Clone, Default)]
+struct Door {
+    refuses: Arc<AtomicBool>,
+    refused: Arc<AtomicUsize>,
+    read: Arc<AtomicUsize>,
+}
+
+impl Door {
+    async fn open(&self, store: SocketAddr) -> Result<SocketAddr> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let address = listener.local_addr()?;
+        let door = self.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let door = door.clone();
+                // Whoever breaks off asks again.
+                tokio::spawn(async move { door.pass(client, store).await.ok() });
+            }
+        });
+        Ok(address)
+    }
+
+    async fn pass(self, mut client: TcpStream, store: SocketAddr) -> Result<()> {
+        let mut head = Vec::new();
+        while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+            if client.read_buf(&mut head).await? == 0 {
+                return Ok(());
+            }
+        }
+        if head.starts_with(b"PUT ") && self.refuses.load(Ordering::SeqCst) {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            client
+                .write_all(
+                    b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                )
+                .await?;
+            return Ok(());
+        }
+        if head.starts_with(b"GET ") {
+            self.read.fetch_add(1, Ordering::SeqCst);
+        }
+        let line = head.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let mut store = TcpStream::connect(store).await?;
+        let (first, rest) = head.split_at(line);
+        store.write_all(&[first, b"connection: close\r\n", rest].concat()).await?;
+        copy_bidirectional(&mut client, &mut store).await?;
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_is_read_and_takes_nothing_is_waited_for_and_told() -> Result<()> {
+    let world = World::start().await?;
+    let door = Door::default();
+    let address = door.open(world.proxies().storage.addr()).await?;
+    let _front = world.spawn(&["gateway", "autha"]).await?;
+    let endpoint = format!("http://{address}");
+    let spinoza = world.spawn_with(&["spinoza"], &[("ORRERY_STORAGE__ENDPOINT", &endpoint)]).await?;
+    door.refuses.store(true, Ordering::SeqCst);
+    let client = world.client()?.signed_up(&Person::new()).await?;
+    let taken = client.put_avatar(pictures::astronaut()?, "image/jpeg").await?.expect(202)?;
+    eventually(SOON, "health says that nothing is taken", async || {
+        let health = spinoza.health().await.ok()?;
+        let told = health.body["degraded"].as_array()?.iter().any(|name| name == "pictures");
+        (health.status == 200 && told && health.body["causes"]["pictures"].is_string()).then_some(())
+    })
+    .await?;
+    let before = door.refused.load(Ordering::SeqCst);
+    eventually(SOON, "the store is probed by writing", async || {
+        (door.refused.load(Ordering::SeqCst) >= before + PROBES).then_some(())
+    })
+    .await?;
+    ensure!(door.read.load(Ordering::SeqCst) == 1, "the picture was made again and again");
+    ensure!(world.database().count("SELECT count(*) FROM bus.dead_letters").await? == 0);
+
+    door.refuses.store(false, Ordering::SeqCst);
+    let done = client.wait_upload(taken.location()?, SOON).await?;
+    ensure!(done["status"] == "done", "{done}");
+    eventually(SOON, "health is well again", async || {
+        let health = spinoza.health().await.ok()?;
+        (health.body["status"] == "ready").then_some(())
+    })
+    .await?;
+    Ok(())
+}
