@@ -253,6 +253,15 @@ impl Service {
         Client::new(&self.internal_url())?.get("/health/ready").await
     }
 
+    /// Its page of metrics.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn metrics(&self) -> Result<String> {
+        let answer = Client::new(&self.internal_url())?.get("/metrics").await?.expect(200)?;
+        Ok(String::from_utf8_lossy(&answer.bytes).into_owned())
+    }
+
     /// Its memory now.
     ///
     /// # Errors

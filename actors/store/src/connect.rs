@@ -23,8 +23,8 @@ use super::{
 /// message would be one; PgBouncer refuses them.)
 const TRIES: u32 = 50;
 
-/// How long a second connection may take while a pooler is looked for.
-const SECOND: Duration = Duration::from_secs(1);
+/// How long a second connection may take while a pooler is looked for: also a busy machine opens one in that time.
+const SECOND: Duration = Duration::from_secs(3);
 
 /// Why there is no way.
 #[derive(Debug, thiserror::Error)]
@@ -78,9 +78,9 @@ impl Connector {
     pub async fn prove_sessions(&self, session: &Session) -> ConnectionResult<()> {
         let (mut first, first_begun) = self.begin(session).await?;
         // A pool of one connection keeps the second waiting, and mixes nothing up.
-        let Ok(second) = tokio::time::timeout(SECOND, self.begin(session)).await else { return Ok(()) };
+        let second = tokio::time::timeout(SECOND, self.begin(session)).await;
         let proven = match second {
-            Ok((mut second, second_begun)) => {
+            Ok(Ok((mut second, second_begun))) => {
                 let mut proven = first_begun.prove(&mut first).await;
                 if proven.is_ok() {
                     proven = second_begun.prove(&mut second).await;
@@ -91,7 +91,7 @@ impl Connector {
                 proven
             }
             // There may be no slot for a second one; that is not what is asked here.
-            Err(_) => first_begun.prove(&mut first).await,
+            Ok(Err(_)) | Err(_) => first_begun.prove(&mut first).await,
         };
         proven.map_err(unsettled)
     }

@@ -1,7 +1,7 @@
 //! Throttling, shared by replicas.
 
 use anyhow::{Context, Result, ensure};
-use orrery_tests::{Person, World};
+use orrery_tests::{Person, Service, World};
 use reqwest::Method;
 use serde_json::json;
 
@@ -156,5 +156,47 @@ async fn scoring_a_hard_password_holds_no_login_up() -> Result<()> {
     for sign_up in storm {
         ensure!(matches!(sign_up.await??, 201 | 422 | 503));
     }
+    Ok(())
+}
+
+/// How many passwords were verified.
+async fn verified(service: &Service) -> Result<u64> {
+    let page = service.metrics().await?;
+    let line = page.lines().find(|line| {
+        line.starts_with("orrery_autha_password_duration_seconds_count")
+            && line.contains("operation=\"verify\"")
+    });
+    let count = line.and_then(|line| line.rsplit(' ').next()).unwrap_or("0");
+    Ok(count.parse::<f64>().map(|count| count.round() as u64)?)
+}
+
+#[tokio::test]
+async fn who_has_an_account_is_told_neither_by_words_nor_by_work() -> Result<()> {
+    let world = World::start().await?;
+    let service = world.spawn(&["gateway", "autha"]).await?;
+    let (person, client) = somebody(&world).await?;
+    let mut told = Vec::new();
+    for (id, email) in [
+        (&person.id, &person.email),
+        (&"nobody_is_called_so".to_owned(), &"nobody@people.example".to_owned()),
+    ] {
+        for login in [
+            json!({"id": id, "password": "not-the-right-one"}),
+            json!({"email": email, "password": "not-the-right-one"}),
+        ] {
+            let before = verified(&service).await?;
+            let answer = send(&client, Method::POST, "/login", login).await?.expect(401)?;
+            // A password that belongs to nobody costs as much work as another.
+            ensure!(verified(&service).await? == before + 1, "{id}: no password was verified");
+            let mut body = answer.body.clone();
+            body["instance"].take();
+            told.push(body);
+        }
+        // Whoever asks for a link learns nothing.
+        let answer = send(&client, Method::POST, "/recover/request", json!({"email": email})).await?;
+        told.push(json!({"status": answer.status, "body": answer.body}));
+    }
+    let (known, unknown) = told.split_at(told.len() / 2);
+    ensure!(known == unknown, "{known:?} {unknown:?}");
     Ok(())
 }

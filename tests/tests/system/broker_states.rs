@@ -45,6 +45,21 @@ fn with_header(bytes: usize) -> BasicProperties {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_is_away_is_told_of_once() -> Result<()> {
+    let world = World::start().await?;
+    world.proxies().broker.cut().await;
+    let checked = world.run(&["check"], SOON).await?;
+    ensure!(!checked.status.success(), "{}", checked.output);
+    let lines: Vec<_> = checked.output.lines().filter(|line| line.contains("rabbitmq")).collect();
+    ensure!(lines.len() == 1 && lines[0].matches("the broker failed").count() == 1, "{lines:?}");
+    let words: Vec<_> = lines[0].split(": ").collect();
+    let mut once = words.clone();
+    once.dedup();
+    ensure!(words == once && lines[0].ends_with("look at broker.url"), "{lines:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_changed_retry_delay_without_migrate_is_told_and_takes_no_mail() -> Result<()> {
     let world = World::start().await?;
     let mut service = world.launch(&[], &[OTHER])?;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use orrery_tests::{Person, TlsPostgres, World};
+use orrery_tests::{Person, TlsPostgres, World, pictures};
+use reqwest::Url;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -214,5 +215,49 @@ async fn the_demo_speaks_https_to_a_server_that_the_system_trusts() -> Result<()
         let expected = if works { "everything is true" } else { "UnknownIssuer" };
         ensure!(demo.output.contains(expected), "{}", demo.output);
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn broker_and_store_are_believed_by_an_authority_of_ones_own() -> Result<()> {
+    let world = World::start().await?;
+    let folder = tempfile::tempdir()?;
+    signed_by_an_authority(folder.path())?;
+    let broker = terminate(folder.path(), world.proxies().broker.addr().to_string(), false).await?;
+    let storage = terminate(folder.path(), world.proxies().storage.addr().to_string(), false).await?;
+    let mut url: Url = world.broker().url_through(world.proxies().broker.addr())?.parse()?;
+    let plain = format!("{}://", url.scheme());
+    url.set_host(Some("localhost"))?;
+    url.set_port(Some(broker)).ok().context("no port")?;
+    let amqps = url.as_str().replacen(&plain, "amqps://", 1);
+    let endpoint = format!("https://localhost:{storage}");
+    let by = |name: &str| folder.path().join(name).to_str().map(str::to_owned).context("no UTF-8");
+    let (ours, others) = (by("ca.pem")?, by("other.pem")?);
+    let settings = |authority: &str| -> Vec<(&'static str, String)> {
+        vec![
+            ("ORRERY_BROKER__URL", amqps.clone()),
+            ("ORRERY_BROKER__CA_FILE", authority.to_owned()),
+            ("ORRERY_STORAGE__ENDPOINT", endpoint.clone()),
+            ("ORRERY_STORAGE__CA_FILE", authority.to_owned()),
+        ]
+    };
+    fn told<'a>(settings: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
+        settings.iter().map(|(name, value)| (*name, value.as_str())).collect()
+    }
+    let refused = world.run_with(&["check"], &told(&settings(&others)), SOON).await?;
+    ensure!(!refused.status.success(), "{}", refused.output);
+    for what in ["rabbitmq", "storage"] {
+        let failed = refused.output.lines().any(|line| line.starts_with("failed") && line.contains(what));
+        ensure!(failed, "another authority's certificate is believed: {}", refused.output);
+    }
+    let settings = settings(&ours);
+    let checked = world.run_with(&["check"], &told(&settings), SOON).await?;
+    ensure!(checked.status.success(), "{}", checked.output);
+    let _service = world.spawn_with(&[], &told(&settings)).await?;
+    let client = world.client()?.signed_up(&Person::new()).await?;
+    world.smtp().wait_for(1, SOON).await?;
+    let taken = client.put_avatar(pictures::gradient_png(64, 64)?, "image/png").await?.expect(202)?;
+    let done = client.wait_upload(taken.location()?, SOON).await?;
+    ensure!(done["status"] == "done", "{done}");
     Ok(())
 }

@@ -2,8 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use orrery_tests::{Person, World};
+use orrery_tests::{Person, World, pictures};
 use serde_json::Value;
+
+const SOON: std::time::Duration = std::time::Duration::from_secs(40);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_signs_up_logs_in_and_keeps_the_session() -> Result<()> {
@@ -59,5 +61,40 @@ async fn anybody_can_verify_an_access_token_by_the_jwks() -> Result<()> {
         .map_err(|_| anyhow::anyhow!("the signature is not by the published key"))?;
     let status = base.get("/status.json").await?.expect(200)?;
     ensure!(status.body["invite_only"] == false && status.body["version"].is_string(), "{}", status.body);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_public_answer_has_the_id_that_events_carry() -> Result<()> {
+    let world = World::start().await?;
+    let _service = world.spawn(&[]).await?;
+    let person = Person::new();
+    let base = world.client()?;
+    let client = base.clone().signed_up(&person).await?;
+    let taken = client.put_avatar(pictures::gradient_png(96, 96)?, "image/png").await?.expect(202)?;
+    client.wait_upload(taken.location()?, SOON).await?;
+    let id = world.database().text("SELECT id FROM autha.accounts").await?.context("no account")?;
+    let bare = id.replace('-', "");
+    let name = &person.id;
+    let host = world.gateway_url().trim_start_matches("http://").to_owned();
+    let mut paths = vec![
+        format!("/users/{name}"),
+        format!("/avatars/{name}"),
+        format!("/.well-known/webfinger?resource=acct:{name}@{host}"),
+        "/status.json".to_owned(),
+    ];
+    let public = base.user(name).await?.expect(200)?.body;
+    let icons: Vec<_> =
+        public["icon"].as_array().into_iter().flatten().filter_map(|icon| icon["url"].as_str()).collect();
+    ensure!(icons.len() == 3, "{public}");
+    paths.extend(icons.iter().filter_map(|url| Some(format!("/{}", url.splitn(4, '/').nth(3)?))));
+    for path in &paths {
+        for accept in ["application/json", "application/activity+json", "*/*"] {
+            let answer = base.send(base.request(reqwest::Method::GET, path).header("accept", accept)).await?;
+            let told = format!("{path} {:?} {}", answer.headers, String::from_utf8_lossy(&answer.bytes))
+                .to_lowercase();
+            ensure!(!told.contains(&id) && !told.contains(&bare), "{accept}: {told}");
+        }
+    }
     Ok(())
 }

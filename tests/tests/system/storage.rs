@@ -106,3 +106,39 @@ async fn a_store_that_is_read_and_takes_nothing_is_waited_for_and_told() -> Resu
     .await?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_key_or_bucket_of_ours_is_no_fault_of_a_picture() -> Result<()> {
+    let world = World::start().await?;
+    let _front = world.spawn(&["gateway", "autha"]).await?;
+    let client = world.client()?.signed_up(&Person::new()).await?;
+    for (number, setting) in
+        [("ORRERY_STORAGE__SECRET_KEY", "wrong"), ("ORRERY_STORAGE__BUCKET", "another")].iter().enumerate()
+    {
+        let mut spinoza = world.spawn_with(&["spinoza"], &[*setting]).await?;
+        let taken = client
+            .put_avatar(pictures::gradient_png(64 + u32::try_from(number)?, 64)?, "image/png")
+            .await?
+            .expect(202)?;
+        eventually(SOON, "health says what to set", async || {
+            let health = spinoza.health().await.ok()?;
+            health.body["causes"]["storage"].as_str()?.contains("storage.").then_some(())
+        })
+        .await?;
+        // It was taken and given back, neither counted nor refused.
+        eventually(SOON, "the picture waits", async || {
+            spinoza.log().contains("a dependency is away").then_some(())
+        })
+        .await?;
+        ensure!(spinoza.terminate(SOON).await?.success());
+        ensure!(
+            world.database().count("SELECT count(*) FROM bus.dead_letters").await? == 0,
+            "{setting:?} made a dead letter"
+        );
+        let right = world.spawn(&["spinoza"]).await?;
+        let done = client.wait_upload(taken.location()?, SOON).await?;
+        ensure!(done["status"] == "done", "{setting:?}: {done}");
+        drop(right);
+    }
+    Ok(())
+}

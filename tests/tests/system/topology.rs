@@ -8,7 +8,7 @@ use lapin::{
     options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions},
     types::{AMQPValue, FieldTable},
 };
-use orrery_tests::World;
+use orrery_tests::{World, deadline::eventually};
 
 const SOON: Duration = Duration::from_secs(40);
 
@@ -54,6 +54,15 @@ async fn a_queue_with_other_arguments_is_told_and_the_rest_is_declared() -> Resu
         for queue in ["maily.email", "spinoza.images.dead", "autha.pictures.retry.2000"] {
             world.broker().depth(queue).await?;
         }
+        let service = world.launch(&[], &[])?;
+        eventually(SOON, "health says which queue stands otherwise", async || {
+            let health = service.health().await.ok().filter(|health| health.status == 503)?;
+            let is_down = health.body["down"].as_array()?.iter().any(|name| name == "queues");
+            let cause = health.body["causes"]["queues"].as_str()?;
+            (is_down && cause.contains("spinoza.images") && cause.contains("stands otherwise")).then_some(())
+        })
+        .await?;
+        drop(service);
         // The way that was told.
         let channel = world.broker().channel().await?;
         for queue in ["spinoza.images", "maily.email.retry.2000"] {

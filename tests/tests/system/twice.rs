@@ -3,7 +3,17 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use orrery_tests::{Person, World, broker::Message, deadline::eventually, pictures};
+use diesel_async::SimpleAsyncConnection;
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable},
+};
+use orrery_tests::{
+    Person, World,
+    broker::Message,
+    deadline::{eventually, throughout},
+    pictures,
+};
 
 const SOON: Duration = Duration::from_secs(40);
 
@@ -117,4 +127,49 @@ async fn a_message_that_is_no_event_is_a_dead_letter_and_harms_nobody() -> Resul
         (world.database().count("SELECT count(*) FROM bus.dead_letters").await.ok()? == 3).then_some(())
     })
     .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_waits_for_the_database_costs_nobody_else_its_own() -> Result<()> {
+    let world = World::builder().env("ORRERY_MAILY__SMTP__TIMEOUT", "30s").start().await?;
+    let _service = world.spawn(&[]).await?;
+    // At work for longer than a claim lasts without being prolonged.
+    world.smtp().delay(Duration::from_secs(14));
+    world.client()?.sign_up(&Person::new()).await?.expect(201)?;
+    world.smtp().wait_for(1, SOON).await?;
+    // A second message's row is held by somebody else: its claim waits.
+    let mut gate = world.database().connect().await?;
+    gate.batch_execute(
+        "BEGIN; INSERT INTO bus.inbox (handler, key, week, token, claimed_until) \
+         VALUES ('maily.email', bus.inbox_key('maily.email', '/test', 'held'), bus.inbox_week('held'), gen_random_uuid(), '-infinity')",
+    )
+    .await?;
+    let mut headers = FieldTable::default();
+    for (name, value) in
+        [("specversion", "1.0"), ("id", "held"), ("source", "/test"), ("type", "com.gravitalia.email")]
+    {
+        headers.insert(format!("cloudEvents_{name}").into(), AMQPValue::LongString(value.into()));
+    }
+    let properties =
+        BasicProperties::default().with_headers(headers).with_content_type("application/json".into());
+    world.broker().publish_raw("", "maily.email", properties, b"{}").await?;
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE 'INSERT INTO bus.inbox%'";
+    eventually(SOON, "the claim waits", async || {
+        (world.database().count(waits).await.ok()? > 0).then_some(())
+    })
+    .await?;
+    let held = "SELECT count(*) FROM bus.inbox WHERE handler = 'maily.email' AND claimed_until > now()";
+    throughout(Duration::from_secs(9), "the first claim is prolonged", async || {
+        world.database().count(held).await.is_ok_and(|held| held == 1)
+    })
+    .await?;
+    gate.batch_execute("ROLLBACK").await?;
+    let done =
+        "SELECT count(*) FROM bus.inbox WHERE handler = 'maily.email' AND done_at IS NOT NULL AND doubts = 0";
+    eventually(SOON, "the mail is done without a doubt", async || {
+        (world.database().count(done).await.ok()? == 1).then_some(())
+    })
+    .await?;
+    ensure!(world.smtp().mails().len() == 1, "it was sent twice");
+    Ok(())
 }

@@ -180,6 +180,84 @@ async fn a_redrive_keeps_to_its_rate() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_letters_are_redriven_only_when_asked_and_at_a_rate_that_is_told() -> Result<()> {
+    let world = World::start().await?;
+    let maily = world.spawn(&["maily"]).await?;
+    bad_messages(&world, 120, "com.gravitalia.email").await?;
+    letters(&world, 120).await?;
+    drop(maily);
+    let unasked = run(&world, &["dead", "redrive", "--all"]).await?;
+    code(&unasked, 2)?;
+    ensure!(unasked.output.contains("--yes"), "{}", unasked.output);
+    let redrive = ["queues", "dead", "redrive", "--all"];
+    let kept = world.run_answering(&redrive, "n", SOON).await?;
+    code(&kept, 1)?;
+    ensure!(kept.output.contains("send 120 dead letters again (maily.email 120)?"), "{}", kept.output);
+    letters(&world, 120).await?;
+    // 100 a second where no rate is given: new people's mails are not held up.
+    let begun = std::time::Instant::now();
+    code(&world.run_answering(&redrive, "y", SOON).await?, 0)?;
+    ensure!(begun.elapsed() >= Duration::from_secs(1), "120 letters took {:?}", begun.elapsed());
+    letters(&world, 0).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn letters_are_counted_by_reason_and_found_by_the_beginnings_of_their_ids() -> Result<()> {
+    let world = World::start().await?;
+    let service = world.spawn(&[]).await?;
+    let (_, id) = refused(&world).await?;
+    bad_messages(&world, 2, "com.gravitalia.email").await?;
+    letters(&world, 3).await?;
+    drop(service);
+    let table = run(&world, &["dead", "count"]).await?;
+    code(&table, 0)?;
+    ensure!(
+        table.output.contains("3 dead letters in all") && table.output.contains("550"),
+        "{}",
+        table.output
+    );
+    let counted = json(&world, &["dead", "count"]).await?;
+    ensure!(counted["total"] == 3 && counted["handlers"]["maily.email"] == 3, "{counted}");
+    let reasons: Vec<_> =
+        counted["reasons"].as_array().into_iter().flatten().map(|row| &row["letters"]).collect();
+    ensure!(reasons == [2, 1], "{counted}");
+
+    let typo = run(&world, &["dead", "count", "--handler", "maily.emial"]).await?;
+    code(&typo, 2)?;
+    ensure!(
+        typo.output.contains("there is no handler 'maily.emial'; there are ")
+            && typo.output.contains("maily.email"),
+        "{}",
+        typo.output
+    );
+
+    // UUIDv7 of one test begin alike.
+    let alike = id.get(..8).context("a short id")?;
+    let several = run(&world, &["dead", "list", "--id", alike]).await?;
+    code(&several, 3)?;
+    ensure!(several.output.contains(&format!("several ids begin with {alike}: {id}")), "{}", several.output);
+    let none = run(&world, &["dead", "list", "--id", "ffffffff"]).await?;
+    code(&none, 3)?;
+    ensure!(none.output.contains("there is no dead letter whose id begins with ffffffff"), "{}", none.output);
+    let others = world.database().rows("SELECT id FROM bus.dead_letters").await?;
+    let others: Vec<_> =
+        others.iter().filter_map(|row| row["id"].as_str()).filter(|other| *other != id).collect();
+    let longest = (8..=36).find(|end| others.iter().all(|other| other.get(..*end) != id.get(..*end)));
+    let one = run(
+        &world,
+        &["dead", "list", "--id", id.get(..longest.context("two equal ids")?).context("a short id")?],
+    )
+    .await?;
+    code(&one, 0)?;
+    ensure!(
+        one.output.contains(&id) && others.iter().all(|other| !one.output.contains(other)),
+        "{}",
+        one.output
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn letters_are_dropped_only_when_asked_twice() -> Result<()> {
     let world = World::start().await?;
     let _maily = world.spawn(&["maily"]).await?;
