@@ -64,11 +64,11 @@ def terraform(environment: str, *arguments: str) -> subprocess.CompletedProcess[
 
 
 @functools.cache
-def plan(environment: str) -> dict:
-    """What the program would make of an environment with its example's variables, as JSON."""
+def plan(environment: str, *variables: str) -> dict:
+    """What the program would make of an environment with its example's variables, and others such as -var=NAME=VALUE, as JSON."""
     if program() is None:
         pytest.skip("neither tofu nor terraform is installed; what they would say was not asked")
-    for arguments in (["get", "-no-color"], ["plan", "-no-color", "-input=false", "-refresh=false", "-lock=false", "-var-file=example.tfvars", "-out=plan.bin"]):
+    for arguments in (["get", "-no-color"], ["plan", "-no-color", "-input=false", "-refresh=false", "-lock=false", "-var-file=example.tfvars", *variables, "-out=plan.bin"]):
         done = terraform(environment, *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
     done = terraform(environment, "show", "-json", "plan.bin")
@@ -110,11 +110,17 @@ def by_tfparse(environment: str) -> Evaluated:
 
 
 @functools.cache
-def by_plan(environment: str) -> Evaluated:
+def by_plan(environment: str, *variables: str) -> Evaluated:
     items = []
-    for change in plan(environment)["resource_changes"]:
+    for change in plan(environment, *variables)["resource_changes"]:
         type_ = f"data.{change['type']}" if change["mode"] == "data" else change["type"]
         items.append((type_, change["address"], change["change"]["after"]))
+    # Data sources whose configuration is known were read already.
+    modules = [plan(environment, *variables).get("prior_state", {}).get("values", {}).get("root_module", {})]
+    while modules:
+        module = modules.pop()
+        modules += module.get("child_modules", [])
+        items += [(f"data.{each['type']}", each["address"], each["values"]) for each in module.get("resources", []) if each["mode"] == "data"]
     return Evaluated(environment, items, planned=True)
 
 
