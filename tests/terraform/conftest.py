@@ -58,9 +58,24 @@ def pytest_sessionfinish() -> None:
 
 def terraform(environment: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs the program in an environment of the copy, with the stand-in for its providers."""
+    return run_in(Path("environments") / environment, *arguments)
+
+
+def run_cases(folder: Path, cases: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs `terraform test` in a folder of the copy with these cases."""
+    if program() is None:
+        pytest.skip("neither tofu nor terraform is installed; what they would say was not asked")
+    place = workspace() / "terraform" / folder / "tests"
+    place.mkdir(exist_ok=True)
+    (place / "cases.tftest.hcl").write_text(cases)
+    got = run_in(folder, "get", "-no-color")
+    assert got.returncode == 0, got.stdout + got.stderr
+    return run_in(folder, "test", "-no-color", *arguments)
+
+
+def run_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     settings = {**os.environ, "TF_CLI_CONFIG_FILE": str(workspace() / "terraformrc"), "TF_DISABLE_PLUGIN_TLS": "1", "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
-    folder = workspace() / "terraform" / "environments" / environment
-    return subprocess.run([program(), *arguments], cwd=folder, env=settings, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run([program(), *arguments], cwd=workspace() / "terraform" / folder, env=settings, capture_output=True, text=True, check=False, timeout=120)
 
 
 @functools.cache
