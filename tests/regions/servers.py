@@ -189,11 +189,11 @@ class Postgres:
 
 
 class Rabbitmq:
-    """A node of its own, beside any other; with `metrics`, a page of its figures at that port."""
+    """A node of its own, beside any other; with `metrics`, a page of its figures at that port; with `tls`, a certificate and its key, AMQP over TLS alone."""
 
     SERVER = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 
-    def __init__(self, name: str, folder: Path, metrics: int | None = None):
+    def __init__(self, name: str, folder: Path, metrics: int | None = None, tls: tuple[Path, Path] | None = None):
         self.name, self.folder = name, folder
         self.port, self.management, self.epmd_port, self.distribution = (free_port() for _ in range(4))
         self.home = home = folder / f"rabbitmq-{name}"
@@ -201,7 +201,8 @@ class Rabbitmq:
         (home / "rabbitmq-env.conf").write_text("")
         (home / "enabled_plugins").write_text("[rabbitmq_management,rabbitmq_prometheus]." if metrics else "[rabbitmq_management].")
         (home / "rabbitmq.conf").write_text(
-            f"listeners.tcp.1 = 127.0.0.1:{self.port}\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self.management}\n"
+            (f"listeners.tcp = none\nlisteners.ssl.1 = 127.0.0.1:{self.port}\nssl_options.certfile = {tls[0]}\nssl_options.keyfile = {tls[1]}\n" if tls else f"listeners.tcp.1 = 127.0.0.1:{self.port}\n")
+            + f"management.tcp.ip = 127.0.0.1\nmanagement.tcp.port = {self.management}\n"
             "log.file = false\nlog.console = true\nlog.console.level = warning\ndisk_free_limit.absolute = 50MB\n"
             + (f"prometheus.tcp.ip = 127.0.0.1\nprometheus.tcp.port = {metrics}\n" if metrics else "")
         )
