@@ -58,17 +58,32 @@ def pytest_sessionfinish() -> None:
 
 def terraform(environment: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs the program in an environment of the copy, with the stand-in for its providers."""
+    return run_in(Path("environments") / environment, *arguments)
+
+
+def run_cases(folder: Path, cases: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs `terraform test` in a folder of the copy with these cases."""
+    if program() is None:
+        pytest.skip("neither tofu nor terraform is installed; what they would say was not asked")
+    place = workspace() / "terraform" / folder / "tests"
+    place.mkdir(exist_ok=True)
+    (place / "cases.tftest.hcl").write_text(cases)
+    got = run_in(folder, "get", "-no-color")
+    assert got.returncode == 0, got.stdout + got.stderr
+    return run_in(folder, "test", "-no-color", *arguments)
+
+
+def run_in(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     settings = {**os.environ, "TF_CLI_CONFIG_FILE": str(workspace() / "terraformrc"), "TF_DISABLE_PLUGIN_TLS": "1", "CHECKPOINT_DISABLE": "1", "TF_IN_AUTOMATION": "1"}
-    folder = workspace() / "terraform" / "environments" / environment
-    return subprocess.run([program(), *arguments], cwd=folder, env=settings, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run([program(), *arguments], cwd=workspace() / "terraform" / folder, env=settings, capture_output=True, text=True, check=False, timeout=120)
 
 
 @functools.cache
-def plan(environment: str) -> dict:
-    """What the program would make of an environment with its example's variables, as JSON."""
+def plan(environment: str, *variables: str) -> dict:
+    """What the program would make of an environment with its example's variables, and others such as -var=NAME=VALUE, as JSON."""
     if program() is None:
         pytest.skip("neither tofu nor terraform is installed; what they would say was not asked")
-    for arguments in (["get", "-no-color"], ["plan", "-no-color", "-input=false", "-refresh=false", "-lock=false", "-var-file=example.tfvars", "-out=plan.bin"]):
+    for arguments in (["get", "-no-color"], ["plan", "-no-color", "-input=false", "-refresh=false", "-lock=false", "-var-file=example.tfvars", *variables, "-out=plan.bin"]):
         done = terraform(environment, *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
     done = terraform(environment, "show", "-json", "plan.bin")
@@ -110,11 +125,17 @@ def by_tfparse(environment: str) -> Evaluated:
 
 
 @functools.cache
-def by_plan(environment: str) -> Evaluated:
+def by_plan(environment: str, *variables: str) -> Evaluated:
     items = []
-    for change in plan(environment)["resource_changes"]:
+    for change in plan(environment, *variables)["resource_changes"]:
         type_ = f"data.{change['type']}" if change["mode"] == "data" else change["type"]
         items.append((type_, change["address"], change["change"]["after"]))
+    # Data sources whose configuration is known were read already.
+    modules = [plan(environment, *variables).get("prior_state", {}).get("values", {}).get("root_module", {})]
+    while modules:
+        module = modules.pop()
+        modules += module.get("child_modules", [])
+        items += [(f"data.{each['type']}", each["address"], each["values"]) for each in module.get("resources", []) if each["mode"] == "data"]
     return Evaluated(environment, items, planned=True)
 
 

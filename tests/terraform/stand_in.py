@@ -233,6 +233,14 @@ def read_data(request: bytes) -> bytes:
     return bytes_field(1, dynamic(planned(config, TYPES[name], data)))
 
 
+def configure(request: bytes) -> bytes:
+    """Each provider of a configuration is a process of its own, in its own region."""
+    region = (value_of(fields(request).get(2)) or {}).get("region")
+    if isinstance(region, str):
+        DATA["data.aws_region"] = {"region": region, "name": region, "id": region}
+    return b""
+
+
 def refuse(_request: bytes) -> bytes:
     return bytes_field(2, number_field(1, 1) + bytes_field(2, b"the stand-in cannot apply"))
 
@@ -242,7 +250,7 @@ METHODS = {
     "PrepareProviderConfig": prepare,
     "ValidateResourceTypeConfig": lambda _request: b"",
     "ValidateDataSourceConfig": lambda _request: b"",
-    "Configure": lambda _request: b"",
+    "Configure": configure,
     "PlanResourceChange": plan,
     "ReadDataSource": read_data,
     "ApplyResourceChange": refuse,

@@ -30,7 +30,9 @@ ANSWERED = {
     "CKV_AWS_260": (r".*ingress_rule\.http.*", "port 80 answers with a redirect to HTTPS alone"),
     "CKV_AWS_273": (r".*aws_iam_user\.storage.*", "the binary signs with an access key of its own so far; access_keys = false removes the users"),
     "CKV_AWS_40": (r".*aws_iam_user_policy\.storage.*", "the same"),
-    "CKV_AWS_338": (r".*aws_cloudwatch_log_group\.flows", "addresses are kept for 30 days and no longer"),
+    "CKV_AWS_338": (r".*aws_cloudwatch_log_group\.(flows|cluster\[\"(dataplane|host|performance)\"\])", "addresses are kept for 30 days and no longer, and so is what the nodes say"),
+    "CKV_AWS_116": (r".*aws_lambda_function\.bridge", "it is fed by a queue, which keeps what failed in a queue of its own"),
+    "CKV_AWS_272": (r".*aws_lambda_function\.bridge", "the package is made by who applies, and known by its hash"),
 }
 
 pytestmark = pytest.mark.skipif(os.environ.get("LAYOUT_FORM") != "full", reason="the scanner is part of the full form: ./dev test terraform full")
@@ -53,4 +55,5 @@ def test_no_finding() -> None:
     found = report()
     assert found["summary"]["parsing_errors"] == 0 and found["summary"]["passed"] > 200
     left = sorted({f"{each['check_id']} {each['check_name']}: {each['resource']}" for each in found["results"]["failed_checks"] if not answered(each)})
+    # It does not find the same at each run: an answer that is not asked for is no fault.
     assert left == []

@@ -13,6 +13,7 @@ module "stack" {
   host                = var.host
   zone_id             = var.zone_id
   zones               = [for letter in ["a", "b", "c"] : "${var.region}${letter}"]
+  environment         = "development"
   namespace           = "orrery-development"
   administrators      = var.administrators
   alarm_mail          = var.alarm_mail

@@ -18,6 +18,7 @@ module "stack" {
   alarm_mail          = var.alarm_mail
   budget_usd          = 2600
   deletion_protection = true
+  uploads_package     = var.uploads_package
 
   size = {
     node_types          = ["m7g.large"]

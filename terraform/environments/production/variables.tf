@@ -23,3 +23,9 @@ variable "alarm_mail" {
   description = "Addresses that alarms reach."
   type        = list(string)
 }
+
+variable "uploads_package" {
+  description = "The zipped function of modules/bucket/bridge, when the store tells of uploads; none: autha does."
+  type        = string
+  default     = null
+}

@@ -18,6 +18,17 @@ resource "aws_vpc_security_group_ingress_rule" "this" {
   to_port                      = each.value
 }
 
+# The function that tells of uploads, where there is one: AMQP alone.
+resource "aws_vpc_security_group_ingress_rule" "uploads" {
+  count                        = var.uploads ? 1 : 0
+  security_group_id            = aws_security_group.this.id
+  description                  = "amqps from the function that tells of uploads"
+  referenced_security_group_id = var.uploads_security_group_id
+  ip_protocol                  = "tcp"
+  from_port                    = 5671
+  to_port                      = 5671
+}
+
 resource "aws_mq_broker" "this" {
   broker_name                = var.name
   engine_type                = "RabbitMQ"

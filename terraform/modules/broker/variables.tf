@@ -44,3 +44,15 @@ variable "kms_key_arn" {
   description = "The key that encrypts it."
   type        = string
 }
+
+variable "uploads" {
+  description = "Whether a function tells of uploads."
+  type        = bool
+  default     = false
+}
+
+variable "uploads_security_group_id" {
+  description = "The group of that function."
+  type        = string
+  default     = null
+}

@@ -122,6 +122,35 @@ resource "aws_iam_role_policy_attachment" "bridge" {
   policy_arn = "arn:${data.aws_partition.here.partition}:iam::aws:policy/service-role/AWSLambdaVPCAccessExecutionRole"
 }
 
+# The function reaches RabbitMQ and the secret of its address, and nothing reaches it.
+resource "aws_security_group" "bridge" {
+  count       = local.bridge
+  name        = "${var.name}-uploads"
+  description = "The function that tells RabbitMQ of uploads"
+  vpc_id      = var.bridge_vpc_id
+  tags        = { Name = "${var.name}-uploads" }
+}
+
+resource "aws_vpc_security_group_egress_rule" "bridge_broker" {
+  for_each          = local.bridge == 1 ? toset(var.bridge_broker_cidrs) : toset([])
+  security_group_id = aws_security_group.bridge[0].id
+  description       = "RabbitMQ"
+  cidr_ipv4         = each.key
+  ip_protocol       = "tcp"
+  from_port         = 5671
+  to_port           = 5671
+}
+
+resource "aws_vpc_security_group_egress_rule" "bridge_secret" {
+  for_each          = local.bridge == 1 ? toset(var.bridge_secret_cidrs) : toset([])
+  security_group_id = aws_security_group.bridge[0].id
+  description       = "Secrets Manager"
+  cidr_ipv4         = each.key
+  ip_protocol       = "tcp"
+  from_port         = 443
+  to_port           = 443
+}
+
 # bridge/handler.py with pika beside it, zipped: pip install pika -t DIR && cp handler.py DIR && (cd DIR && zip -r ../bridge.zip .)
 resource "aws_lambda_function" "bridge" {
   count                          = local.bridge
@@ -143,12 +172,9 @@ resource "aws_lambda_function" "bridge" {
 
   vpc_config {
     subnet_ids         = var.bridge_subnet_ids
-    security_group_ids = [var.bridge_security_group_id]
+    security_group_ids = [aws_security_group.bridge[0].id]
   }
 
-  dead_letter_config {
-    target_arn = aws_sqs_queue.failed[0].arn
-  }
 
   tracing_config {
     mode = "PassThrough"

@@ -44,8 +44,20 @@ variable "bridge_subnet_ids" {
   default     = []
 }
 
-variable "bridge_security_group_id" {
-  description = "The group of the function, with notifications."
+variable "bridge_vpc_id" {
+  description = "The network of the function, with notifications."
   type        = string
   default     = null
+}
+
+variable "bridge_broker_cidrs" {
+  description = "Where RabbitMQ is, with notifications."
+  type        = list(string)
+  default     = []
+}
+
+variable "bridge_secret_cidrs" {
+  description = "Where Secrets Manager is, with notifications: its endpoint inside of the network, or everywhere without one."
+  type        = list(string)
+  default     = []
 }

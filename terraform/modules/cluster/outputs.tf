@@ -22,3 +22,9 @@ output "arn" {
   description = "The cluster."
   value       = aws_eks_cluster.this.arn
 }
+
+output "with_nodes" {
+  description = "The cluster's name, once it has nodes to run something on."
+  value       = aws_eks_cluster.this.name
+  depends_on  = [aws_eks_node_group.this]
+}

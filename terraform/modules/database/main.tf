@@ -55,15 +55,6 @@ resource "aws_rds_cluster_parameter_group" "this" {
     name  = "log_parameter_max_length_on_error"
     value = "0"
   }
-  # For an active-active pair; see docs/operate/regions.md.
-  dynamic "parameter" {
-    for_each = var.logical_replication ? [1] : []
-    content {
-      name         = "rds.logical_replication"
-      value        = "1"
-      apply_method = "pending-reboot"
-    }
-  }
 }
 
 resource "aws_cloudwatch_log_group" "this" {

@@ -95,9 +95,3 @@ variable "secondary" {
   type        = bool
   default     = false
 }
-
-variable "logical_replication" {
-  description = "For pgactive."
-  type        = bool
-  default     = false
-}

@@ -9,6 +9,10 @@ resource "random_bytes" "mail" {
   length = 32
 }
 
+resource "random_bytes" "discovery" {
+  length = 32
+}
+
 resource "random_password" "database" {
   length  = 40
   special = false
@@ -17,9 +21,10 @@ resource "random_password" "database" {
 locals {
   # What one region sealed, the other has to open.
   shared = {
-    master   = random_bytes.master.base64
-    mail     = random_bytes.mail.base64
-    database = random_password.database.result
+    master    = random_bytes.master.base64
+    mail      = random_bytes.mail.base64
+    discovery = random_bytes.discovery.base64
+    database  = random_password.database.result
   }
 }
 

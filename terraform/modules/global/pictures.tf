@@ -62,6 +62,8 @@ resource "aws_s3_bucket_replication_configuration" "first" {
   provider = aws.first
   bucket   = module.first.bucket.name
   role     = aws_iam_role.replication["first"].arn
+  # Its own bucket has to keep versions, too.
+  depends_on = [module.first]
 
   rule {
     id     = "pictures"
@@ -105,6 +107,8 @@ resource "aws_s3_bucket_replication_configuration" "second" {
   provider = aws.second
   bucket   = module.second.bucket.name
   role     = aws_iam_role.replication["second"].arn
+  # Its own bucket has to keep versions, too.
+  depends_on = [module.second]
 
   rule {
     id     = "pictures"

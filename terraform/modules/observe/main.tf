@@ -59,8 +59,15 @@ locals {
   }
 }
 
+# Of the second of two regions: what a failover would lose (docs/operate/regions.md).
+locals {
+  followed = !var.follows ? {} : {
+    region-lag = { namespace = "AWS/RDS", metric = "AuroraGlobalDBRPOLag", dimensions = local.database, statistic = "Maximum", above = 5000, minutes = 5, text = "the second region's database is five seconds behind: a failover would lose as much" }
+  }
+}
+
 resource "aws_cloudwatch_metric_alarm" "this" {
-  for_each            = local.alarms
+  for_each            = merge(local.alarms, local.followed)
   alarm_name          = "${var.name}-${each.key}"
   alarm_description   = each.value.text
   namespace           = each.value.namespace
@@ -75,13 +82,6 @@ resource "aws_cloudwatch_metric_alarm" "this" {
   treat_missing_data  = each.key == "gateway-away" ? "breaching" : "notBreaching"
   alarm_actions       = [aws_sns_topic.alarms.arn]
   ok_actions          = [aws_sns_topic.alarms.arn]
-}
-
-# Container logs of the services: they name no people (docs/security.md).
-resource "aws_cloudwatch_log_group" "services" {
-  name              = "/orrery/${var.name}/services"
-  retention_in_days = var.log_days
-  kms_key_id        = var.kms_key_arn
 }
 
 resource "aws_budgets_budget" "month" {

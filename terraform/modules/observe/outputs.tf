@@ -5,5 +5,5 @@ output "topic_arn" {
 
 output "log_group" {
   description = "Where the services' logs go."
-  value       = aws_cloudwatch_log_group.services.name
+  value       = aws_cloudwatch_log_group.cluster["application"].name
 }

@@ -3,6 +3,17 @@ variable "name" {
   type        = string
 }
 
+variable "cluster_name" {
+  description = "The cluster whose logs and figures are kept; it has nodes."
+  type        = string
+}
+
+variable "follows" {
+  description = "Whether its database follows another region's."
+  type        = bool
+  default     = false
+}
+
 variable "kms_key_arn" {
   description = "The key of logs and of the topic."
   type        = string
@@ -19,7 +30,7 @@ variable "budget_usd" {
 }
 
 variable "log_days" {
-  description = "How long the services' logs are kept."
+  description = "How long what containers log is kept."
   type        = number
   default     = 365
 }

@@ -1,6 +1,11 @@
 output "arns" {
-  description = "The secrets."
-  value       = [for secret in aws_secretsmanager_secret.this : secret.arn]
+  description = "The secrets of the pods."
+  value       = [for name, secret in aws_secretsmanager_secret.this : secret.arn if contains(keys(local.keys), name)]
+}
+
+output "uploads_arn" {
+  description = "The secret of the function that tells of uploads, where there is one."
+  value       = one([for name, secret in aws_secretsmanager_secret.this : secret.arn if name == "uploads"])
 }
 
 output "database_password" {
@@ -22,6 +27,6 @@ output "cache_password" {
 }
 
 output "keys" {
-  description = "The keys of each secret."
+  description = "The keys of each secret of the pods."
   value       = local.keys
 }

@@ -1,12 +1,17 @@
 variable "prefix" {
   description = "What names begin with; External Secrets reads PREFIX/autha and so on."
   type        = string
-  default     = "orrery"
+}
+
+variable "uploads" {
+  description = "Whether a function tells of uploads, which has a secret of its own."
+  type        = bool
+  default     = false
 }
 
 variable "shared" {
-  description = "Keys and password of another region of the same installation: master, mail (base64 of 32 bytes each), database; none: made here."
-  type        = object({ master = string, mail = string, database = string })
+  description = "Keys and password of another region of the same installation: master, mail, discovery (base64 of 32 bytes each), database; none: made here."
+  type        = object({ master = string, mail = string, discovery = string, database = string })
   default     = null
 }
 

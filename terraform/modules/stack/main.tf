@@ -6,7 +6,10 @@ data "aws_partition" "here" {}
 
 locals {
   account = data.aws_caller_identity.here.account_id
-  root    = "arn:${data.aws_partition.here.partition}:iam::${local.account}:root"
+  prefix  = coalesce(var.secrets_prefix, var.name)
+  # Whether the store tells of uploads by itself.
+  notifications = var.uploads_package != null
+  root          = "arn:${data.aws_partition.here.partition}:iam::${local.account}:root"
 }
 
 # One key for all that is kept. The account's own policies decide who uses it; services of AWS use it for what is ours.
@@ -125,15 +128,17 @@ module "cache" {
 }
 
 module "broker" {
-  source                   = "../broker"
-  name                     = var.name
-  vpc_id                   = module.network.vpc_id
-  subnet_ids               = module.network.database_subnet_ids
-  client_security_group_id = module.cluster.security_group_id
-  instance_type            = var.size.broker_type
-  cluster                  = var.size.broker_cluster
-  password                 = module.secrets.broker_password
-  kms_key_arn              = aws_kms_key.this.arn
+  source                    = "../broker"
+  name                      = var.name
+  vpc_id                    = module.network.vpc_id
+  subnet_ids                = module.network.database_subnet_ids
+  client_security_group_id  = module.cluster.security_group_id
+  instance_type             = var.size.broker_type
+  cluster                   = var.size.broker_cluster
+  password                  = module.secrets.broker_password
+  uploads                   = local.notifications
+  uploads_security_group_id = module.bucket.bridge_security_group_id
+  kms_key_arn               = aws_kms_key.this.arn
 }
 
 module "bucket" {
@@ -141,6 +146,14 @@ module "bucket" {
   name          = "${var.name}-${local.account}-${data.aws_region.here.region}"
   kms_key_arn   = aws_kms_key.this.arn
   force_destroy = !var.deletion_protection
+
+  notifications       = local.notifications
+  bridge_package      = var.uploads_package
+  bridge_secret_arn   = module.secrets.uploads_arn
+  bridge_vpc_id       = module.network.vpc_id
+  bridge_subnet_ids   = module.network.private_subnet_ids
+  bridge_broker_cidrs = module.network.database_cidrs
+  bridge_secret_cidrs = contains(var.endpoints, "secretsmanager") ? module.network.private_cidrs : ["0.0.0.0/0"]
 }
 
 module "edge" {
@@ -158,7 +171,8 @@ module "edge" {
 
 module "secrets" {
   source            = "../secrets"
-  prefix            = var.secrets_prefix
+  prefix            = local.prefix
+  uploads           = local.notifications
   shared            = var.shared_secrets
   database_endpoint = module.database.endpoint
   database_ca_file  = var.database_ca_file
@@ -184,6 +198,8 @@ module "identity" {
 module "observe" {
   source              = "../observe"
   name                = var.name
+  cluster_name        = module.cluster.with_nodes
+  follows             = var.secondary
   kms_key_arn         = aws_kms_key.this.arn
   mail                = var.alarm_mail
   budget_usd          = var.budget_usd

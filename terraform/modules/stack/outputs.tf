@@ -2,7 +2,7 @@
 output "values" {
   description = "Values of the Helm chart."
   value = {
-    environment = "production"
+    environment = var.environment
     host        = var.host
     # Managed by AWS, so not in the cluster.
     parts    = { postgres = false, rabbitmq = false, redis = false, ingress = false }
@@ -67,16 +67,16 @@ locals {
       refreshInterval = "1h"
       secretStoreRef  = { kind = "ClusterSecretStore", name = "orrery" }
       target          = { name = name, creationPolicy = "Owner" }
-      data            = [for key in keys : { secretKey = key, remoteRef = { key = "${var.secrets_prefix}/${name}", property = key } }]
+      data            = [for key in keys : { secretKey = key, remoteRef = { key = "${local.prefix}/${name}", property = key } }]
     }
   }]
 
-  settings = {
+  settings = merge({
     ORRERY_AUTHA__PUBLIC_URL = "https://${var.host}"
     ORRERY_STORAGE__ENDPOINT = "https://s3.${data.aws_region.here.region}.amazonaws.com"
     ORRERY_STORAGE__REGION   = data.aws_region.here.region
     ORRERY_STORAGE__BUCKET   = module.bucket.name
-  }
+  }, local.notifications ? { ORRERY_STORAGE__UPLOADED_EVENTS = "notifications" } : {})
 }
 
 output "settings" {
@@ -85,7 +85,7 @@ output "settings" {
 }
 
 output "target_group_arn" {
-  description = "For the TargetGroupBinding of kubernetes/components/aws."
+  description = "For a TargetGroupBinding of your own; `values` has one."
   value       = module.edge.target_group_arn
 }
 

@@ -23,6 +23,12 @@ variable "records" {
   default     = true
 }
 
+variable "environment" {
+  description = "Which checks the layout makes: development, staging or production; the last two refuse to expose anything but the edge."
+  type        = string
+  default     = "production"
+}
+
 variable "namespace" {
   description = "The Kubernetes namespace of the services."
   type        = string
@@ -97,14 +103,14 @@ variable "deletion_protection" {
 }
 
 variable "secrets_prefix" {
-  description = "What names of secrets begin with."
+  description = "What names of secrets begin with; none: the name, so that two installations in one account have their own."
   type        = string
-  default     = "orrery"
+  default     = null
 }
 
 variable "shared_secrets" {
   description = "Keys and password of another region of the same installation."
-  type        = object({ master = string, mail = string, database = string })
+  type        = object({ master = string, mail = string, discovery = string, database = string })
   default     = null
 }
 
@@ -124,4 +130,10 @@ variable "secondary" {
   description = "Whether it is the reading region of a global database."
   type        = bool
   default     = false
+}
+
+variable "uploads_package" {
+  description = "The zipped function of modules/bucket/bridge, when the store tells of uploads; none: autha does."
+  type        = string
+  default     = null
 }
