@@ -96,3 +96,37 @@ async fn sent_rows_are_pruned_and_unsent_ones_are_not() -> Result<()> {
     ensure!(world.database().count(kept).await? == 3);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_week_of_the_inbox_is_dropped_whole_and_a_long_absence_is_caught_up() -> Result<()> {
+    let world = World::start().await?;
+    // Ten weeks ago nobody pruned: a partition of messages that are done, one of which is a letter, and thousands that lie in no week.
+    world
+        .database()
+        .execute(
+            "DO $$ DECLARE old integer := floor(extract(epoch FROM now()) / 604800) - 10; BEGIN \
+                EXECUTE format('CREATE TABLE bus.%I (LIKE bus.inbox INCLUDING DEFAULTS)', 'inbox_' || old); \
+                EXECUTE format('ALTER TABLE bus.inbox ATTACH PARTITION bus.%I FOR VALUES IN (%s)', 'inbox_' || old, old); \
+                INSERT INTO bus.inbox (handler, key, week, token, claimed_until, done_at, created_at) \
+                    SELECT 'maily.email', bus.inbox_key('maily.email', 's', n::text), CASE WHEN n <= 1500 THEN old ELSE -1 END, \
+                           gen_random_uuid(), now(), now(), now() - interval '70 days' FROM generate_series(1, 4500) AS n; \
+             END $$; \
+             INSERT INTO bus.dead_letters (id, handler, letter, inbox_key, event_id, reason, attempts, failed_at, headers, body) \
+             SELECT gen_random_uuid(), 'maily.email', n::text, bus.inbox_key('maily.email', 's', n::text), n::text, 'r', 2, now(), '{}', '' \
+                 FROM (VALUES (7), (3000)) AS kept (n)",
+        )
+        .await?;
+    let _service = world.spawn(&["maily"]).await?;
+    let partition = "SELECT count(*) FROM pg_class WHERE relname = 'inbox_' || (floor(extract(epoch FROM now()) / 604800)::integer - 10)";
+    eventually(SOON, "the week is dropped", async || {
+        (world.database().count(partition).await.ok()? == 0).then_some(())
+    })
+    .await?;
+    eventually(SOON, "only what is a letter is kept", async || {
+        (world.database().count("SELECT count(*) FROM bus.inbox").await.ok()? == 2).then_some(())
+    })
+    .await?;
+    let kept = "SELECT count(*) FROM bus.inbox JOIN bus.dead_letters ON inbox_key = key";
+    ensure!(world.database().count(kept).await? == 2, "a letter's row was removed");
+    Ok(())
+}
