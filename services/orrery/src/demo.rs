@@ -64,7 +64,7 @@ pub async fn demo(config: Config, url: Option<Url>) -> anyhow::Result<ExitCode> 
     // Whatever became of the steps: they have made something by now.
     let removed = demo.remove(&token).await;
     if let (Err(_), Err(error)) = (&shown, &removed) {
-        say(&format!("{name} could not be removed: {}", crate::told(&error)));
+        say(&format!("{name} could not be removed: {}", crate::told(error)));
     }
     shown?;
     removed.with_context(|| format!("{name} could not be removed"))?;
