@@ -5,7 +5,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::try_join_all;
 use orrery_tests::ports::Port;
 use orrery_tests::redis::Redis;
-use orrery_tests::{Client, Person, Service, World};
+use orrery_tests::{Client, Person, Service, World, deadline::eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -299,6 +299,40 @@ async fn a_new_key_signs_when_both_have_published_it_and_a_kill_costs_no_token()
         for token in [&first, &next, &signs(client).await?] {
             client.clone().with_token(token).me().await?.expect(200)?;
         }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_key_of_a_month_signs_on_until_its_successor_was_published_for_an_hour() -> Result<()> {
+    let world = World::start().await?;
+    let mut service = world.spawn(&["gateway", "autha"]).await?;
+    let (base, person) = (world.client()?, Person::new());
+    let first = base.clone().signed_up(&person).await?.access_token().context("no token")?.to_owned();
+    let before = kid(&first)?;
+    service.kill();
+    for aged in [
+        "signing_keys SET created_at = created_at - interval '30 days', activated_at = activated_at - interval '30 days'",
+        "publications SET since = since - interval '30 days', seen_at = seen_at - interval '30 days'",
+    ] {
+        world.database().execute(&format!("UPDATE autha.{aged}")).await?;
+    }
+    // Around its last day the process starts anew: the former key signs, and the next one is published.
+    service.restart().await?;
+    let still = base.logged_in(&person).await?;
+    ensure!(kid(still.access_token().context("no token")?)? == before, "a key signs that nobody knows");
+    eventually(SOON, "the next key is published", async || {
+        let keys = base.get("/.well-known/jwks.json").await.ok()?;
+        (keys.body["keys"].as_array()?.len() == 2).then_some(())
+    })
+    .await?;
+    an_hour_passes(&world).await?;
+    service.terminate(SOON).await?;
+    service.restart().await?;
+    let next = base.logged_in(&person).await?;
+    ensure!(kid(next.access_token().context("no token")?)? != before, "the next key does not sign");
+    for token in [&first, &next.access_token().context("no token")?.to_owned()] {
+        base.clone().with_token(token).me().await?.expect(200)?;
     }
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! Sessions: listed, ended, introspected, revoked; and what happens when everything is done at once.
 
 use anyhow::{Context, Result, ensure};
+use diesel_async::SimpleAsyncConnection;
 use futures_util::future::join_all;
-use orrery_tests::{Client, Person, World, pictures};
+use orrery_tests::{Client, Person, World, deadline::eventually, pictures};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{bare, send, somebody};
+use crate::{SOON, bare, send, somebody};
 
 #[tokio::test]
 async fn sessions_are_listed_and_ended_one_by_one_and_all() -> Result<()> {
@@ -197,4 +198,34 @@ async fn every_pair_of_changes_at_once_ends_without_a_deadlock() -> Result<()> {
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     ensure!(world.database().count(deadlocks).await? == 0, "a deadlock");
     Ok(())
+}
+
+#[tokio::test]
+async fn a_deadlock_that_somebody_else_brings_about_is_no_answer() -> Result<()> {
+    let world = World::start().await?;
+    let _service = world.spawn(&["gateway", "autha"]).await?;
+    let (_, client) = somebody(&world).await?;
+    // Against the order that we keep: sessions, then the account. Who waits so long before it looks for a deadlock is not its victim.
+    let mut other = world.database().connect().await?;
+    other
+        .batch_execute("BEGIN; SET LOCAL deadlock_timeout = '1min'; SELECT FROM autha.sessions FOR UPDATE")
+        .await?;
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let oppose = async {
+        eventually(SOON, "the request waits", async || {
+            (world.database().count(waits).await.ok()? > 0).then_some(())
+        })
+        .await?;
+        other.batch_execute("SELECT FROM autha.accounts FOR UPDATE").await?;
+        anyhow::Ok(other.batch_execute("COMMIT").await?)
+    };
+    let (ended, opposed) = tokio::join!(bare(&client, Method::DELETE, "/users/@me/sessions"), oppose);
+    opposed?;
+    let ended = ended?;
+    ensure!((200..300).contains(&ended.status), "{} {}", ended.status, ended.body);
+    let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
+    eventually(SOON, "there was a deadlock", async || {
+        (world.database().count(deadlocks).await.ok()? > 0).then_some(())
+    })
+    .await
 }
