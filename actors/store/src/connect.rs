@@ -15,7 +15,7 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
-    session::{Begun, Session, SessionError},
+    session::{Begun, Session, SessionError, USE_SESSION_POOLING},
     tls::{self, TlsError},
 };
 
@@ -25,6 +25,8 @@ const TRIES: u32 = 50;
 
 /// How long a second connection may take while a pooler is looked for: also a busy machine opens one in that time.
 const SECOND: Duration = Duration::from_secs(3);
+/// How often each of two sessions is asked who it is.
+const PROOFS: usize = 4;
 
 /// Why there is no way.
 #[derive(Debug, thiserror::Error)]
@@ -81,15 +83,21 @@ impl Connector {
         let second = tokio::time::timeout(SECOND, self.begin(session)).await;
         let proven = match second {
             Ok(Ok((mut second, second_begun))) => {
-                let mut proven = first_begun.prove(&mut first).await;
-                if proven.is_ok() {
-                    proven = second_begun.prove(&mut second).await;
-                }
-                if proven.is_ok() {
+                let mut proven = Ok(());
+                // Each statement may be lucky; each of these leaves the other's session to whoever asks next.
+                for _ in 0..PROOFS {
                     proven = first_begun.prove(&mut first).await;
+                    if proven.is_ok() {
+                        proven = second_begun.prove(&mut second).await;
+                    }
+                    if proven.is_err() {
+                        break;
+                    }
                 }
                 proven
             }
+            // It was mixed up while it began.
+            Ok(Err(error)) if error.to_string().contains(USE_SESSION_POOLING) => return Err(error),
             // There may be no slot for a second one; that is not what is asked here.
             Ok(Err(_)) | Err(_) => first_begun.prove(&mut first).await,
         };

@@ -308,6 +308,18 @@ impl Pool {
         matches!(tokio::time::timeout(limit, ask).await, Ok(Some(())))
     }
 
+    /// Whether a connection is to be had within `limit`; why not, for an operator.
+    ///
+    /// # Errors
+    /// The reason.
+    pub async fn has_connection(&self, limit: Duration) -> Result<(), String> {
+        match tokio::time::timeout(limit, self.get()).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no connection within {limit:?}")),
+        }
+    }
+
     /// Whether it takes writes within `limit`, with the reason when it does not: for health, in words.
     ///
     /// # Errors

@@ -52,8 +52,8 @@ pub fn postgresql(pool: Pool) -> Dependency {
 pub fn pools(pools: Vec<(&'static str, Pool)>) -> Dependency {
     Dependency::new("database connections", false, move || {
         let asked = pools.clone().into_iter().map(|(name, pool)| async move {
-            let state = pool.state(Duration::from_millis(900)).await;
-            state.err().map(|error| format!("{name}: {error}"))
+            let had = pool.has_connection(Duration::from_millis(900)).await;
+            had.err().map(|error| format!("{name}: {error}"))
         });
         let asked = join_all(asked);
         async move {
