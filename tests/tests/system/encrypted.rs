@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use orrery_tests::{Person, TlsPostgres, World, pictures};
+use orrery_tests::{Person, TlsPostgres, World, deadline::eventually, pictures};
 use reqwest::Url;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -73,17 +73,18 @@ async fn every_connection_to_the_database_is_encrypted() -> Result<()> {
         &format!("sslmode=verify-full&sslrootcert={}/server.pem", server.folder().display()),
     );
     let world = World::builder().env("ORRERY_DATABASE__URL", &url).start().await?;
-    let _all = world.spawn(&[]).await?;
+    let all = world.spawn(&[]).await?;
     world.client()?.sign_up(&Person::new()).await?.expect(201)?;
     world.smtp().wait_for(1, SOON).await?;
     let ways = "SELECT string_agg(DISTINCT application_name || ' ' || ssl, ', ' ORDER BY application_name || ' ' || ssl) \
                 FROM pg_stat_activity JOIN pg_stat_ssl USING (pid) WHERE usename = 'orrery'";
-    let ways = server.execute(ways).await?;
-    ensure!(
-        ways == "orrery-autha true, orrery-console true, orrery-discovery true, orrery-maily true, orrery-spinoza true",
-        "{ways}"
-    );
-    Ok(())
+    eventually(SOON, "every service has a connection, and all are encrypted", async || {
+        let health = all.health().await.ok()?;
+        let told = server.execute(ways).await.ok()?;
+        let all = "orrery-autha true, orrery-console true, orrery-discovery true, orrery-maily true, orrery-spinoza true";
+        (health.body["status"] == "ready" && told == all).then_some(())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
