@@ -99,7 +99,7 @@ def commands() -> dict[str, set[str]]:
 
 
 BELOW = {
-    "queues": {"list", "watch", "dead", "purge"}, "events": {"list", "replay"}, "mail": {"test", "release", "suppressed"}, "keys": {"rotate"},
+    "queues": {"list", "watch", "dead", "purge"}, "events": {"drop", "list", "replay"}, "mail": {"test", "release", "suppressed"}, "keys": {"rotate"},
     "account": {"create", "show", "list", "suspend", "restore", "delete", "invite", "audit", "deletions"},
 }
 DEAD = {"list", "count", "show", "redrive", "drop", "export"}
