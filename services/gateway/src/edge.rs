@@ -39,8 +39,8 @@ use crate::{
     body::{ClientBody, Framing},
     challenges::Challenges,
     config::listener::Role,
-    cors,
-    headers::{self, Forwarded},
+    cors, end_to_end,
+    forwarded::{self, Forwarded},
     limit::{self, Verdict},
     listen::{
         network::Prefixes,
@@ -142,9 +142,9 @@ pub async fn edge(
     }
     let foreign = seen.pattern.as_ref().is_some_and(|admitted| admitted.rule.foreign);
     let answer = response.headers_mut();
-    headers::harden(answer, foreign);
+    end_to_end::harden(answer, foreign);
     if let Ok(id) = HeaderValue::from_str(&seen.trace.trace_id().to_string()) {
-        answer.insert(headers::REQUEST_ID, id);
+        answer.insert(end_to_end::REQUEST_ID, id);
     }
     if let Some(hsts) = entrance.hsts.as_ref().filter(|_| seen.tls) {
         answer.insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
@@ -153,7 +153,7 @@ pub async fn edge(
         verdict.write(answer);
     }
     if !foreign {
-        headers::rebase(answer, &seen.live.config.base_path);
+        end_to_end::rebase(answer, &seen.live.config.base_path);
         cors::permit(&seen.live.config.cors, origin.as_ref(), answer);
     }
     trace::end(&seen.span, response.status());
@@ -187,7 +187,7 @@ impl Entrance {
             )));
         }
         let live = Arc::clone(&seen.live);
-        let host = headers::host(request.head())
+        let host = forwarded::host(request.head())
             .ok_or_else(|| refuse(Problem::new(Code::Malformed, "the host cannot be read")))?;
         let peer = seat.map(|seat| seat.peer);
         let client = peer.map(|peer| self.client(peer, request.headers()));
@@ -200,7 +200,7 @@ impl Entrance {
             return Ok(());
         }
         let path = rebased(path, &live.config.base_path);
-        let decided = live.table(self.role).admit(request.method(), headers::bare_host(&host), path);
+        let decided = live.table(self.role).admit(request.method(), forwarded::bare_host(&host), path);
         seen.fits = decided.as_ref().ok().cloned();
         let route = seen.fits.as_ref().map(|admitted| admitted.rule.pattern.as_str());
         let method = request.method().as_str();
@@ -253,7 +253,7 @@ impl Entrance {
         if !peer.trusted {
             return peer;
         }
-        let Some(address) = headers::client_address(headers, &self.trusted) else { return peer };
+        let Some(address) = forwarded::client_address(headers, &self.trusted) else { return peer };
         Peer { address: Some(address), network: self.prefixes.network(address), trusted: false }
     }
 }

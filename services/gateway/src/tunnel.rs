@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    headers,
+    end_to_end,
     upstream::{Endpoint, Link, LinkError, Outstanding, Tls, connect},
 };
 
@@ -138,7 +138,7 @@ impl Opened {
     /// The answer to the client; where it switches protocols, all that the client sends goes up and all that comes goes down.
     pub fn answer(self, payload: Payload, outstanding: Outstanding) -> HttpResponse {
         let Self { link, status, headers, rest } = self;
-        let mut down = headers::for_client(&headers);
+        let mut down = end_to_end::for_client(&headers);
         if status != StatusCode::SWITCHING_PROTOCOLS {
             return refused(status, down, &headers, link, rest, outstanding);
         }

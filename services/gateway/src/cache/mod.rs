@@ -27,7 +27,7 @@ use orrery_observability::metrics;
 use orrery_supervise::clock::Clock;
 
 pub use self::{flight::Flights, purge::Purge};
-use crate::{answer::Untold, headers::CACHE_TAG};
+use crate::{answer::Untold, end_to_end::CACHE_TAG};
 
 /// How many answers of one address are kept, that differ by what the client asked for.
 const VARIANTS: usize = 8;
