@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use diesel_async::AsyncPgConnection;
 use orrery_bus::{Bus, BusError};
 use orrery_store::{
     Pool, StoreError,
@@ -58,6 +59,52 @@ impl Begun {
     }
 }
 
+/// What is done with rows of the outbox.
+#[derive(Clone, Copy)]
+enum RowDeed {
+    /// They are published again, those that had failed for so long.
+    Replay(Which, Duration),
+    /// Those that could not be published are kept no longer.
+    GiveUp,
+}
+
+impl RowDeed {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Replay(..) => "outbox.replay",
+            Self::GiveUp => "outbox.drop",
+        }
+    }
+
+    const fn which(self) -> Which {
+        match self {
+            Self::Replay(which, _) => which,
+            Self::GiveUp => Which::Failed,
+        }
+    }
+
+    fn outcome(self, rows: u64) -> String {
+        match self {
+            Self::Replay(..) => format!("published {rows} again"),
+            Self::GiveUp => format!("dropped {rows}"),
+        }
+    }
+
+    async fn batch(
+        self,
+        connection: &mut AsyncPgConnection,
+        ty: Option<&str>,
+        moment: DateTime<Utc>,
+    ) -> Result<usize, StoreError> {
+        match self {
+            Self::Replay(which, lifetime) => {
+                outbox::replay(connection, which, ty, moment, ROWS, lifetime).await
+            }
+            Self::GiveUp => outbox::give_up(connection, ty, moment, ROWS).await,
+        }
+    }
+}
+
 impl Operator {
     /// `actor`, by connections of the console's role.
     pub fn new(pool: Pool, random: Random, actor: Actor) -> Self {
@@ -105,26 +152,9 @@ impl Operator {
         moment: DateTime<Utc>,
         lifetime: Duration,
         most: u64,
-        mut each: impl FnMut(u64),
+        each: impl FnMut(u64),
     ) -> Result<u64, StoreError> {
-        let target = format!("{} {}", name(which), ty.unwrap_or("of every type"));
-        let begun = self.begin("outbox.replay", &target).await?;
-        let mut done = 0;
-        while done < most {
-            let mut connection = self.pool.get().await?;
-            let batch = outbox::replay(&mut connection, which, ty, moment, ROWS, lifetime).await;
-            drop(connection);
-            match counted(batch, &mut done) {
-                Ok(true) => each(done),
-                Ok(false) => break,
-                Err(error) => {
-                    begun.end(&format!("failed after {done}")).await?;
-                    return Err(error);
-                }
-            }
-        }
-        begun.end(&format!("published {done} again")).await?;
-        Ok(done)
+        self.rows(RowDeed::Replay(which, lifetime), ty, moment, most, each).await
     }
 
     /// Keeps rows of the outbox no longer that could not be published, and that were there at `moment`; returns how many. `each` hears how far it is.
@@ -135,25 +165,38 @@ impl Operator {
         &self,
         ty: Option<&str>,
         moment: DateTime<Utc>,
+        each: impl FnMut(u64),
+    ) -> Result<u64, StoreError> {
+        self.rows(RowDeed::GiveUp, ty, moment, u64::MAX, each).await
+    }
+
+    /// Deals with rows of the outbox, one batch after the other, until there are no more or `most` were dealt with; returns how many.
+    async fn rows(
+        &self,
+        deed: RowDeed,
+        ty: Option<&str>,
+        moment: DateTime<Utc>,
+        most: u64,
         mut each: impl FnMut(u64),
     ) -> Result<u64, StoreError> {
-        let target = format!("{} {}", name(Which::Failed), ty.unwrap_or("of every type"));
-        let begun = self.begin("outbox.drop", &target).await?;
+        let target = format!("{} {}", name(deed.which()), ty.unwrap_or("of every type"));
+        let begun = self.begin(deed.name(), &target).await?;
         let mut done = 0;
-        loop {
+        while done < most {
             let mut connection = self.pool.get().await?;
-            let batch = outbox::give_up(&mut connection, ty, moment, ROWS).await;
+            let batch = deed.batch(&mut connection, ty, moment).await;
             drop(connection);
-            match counted(batch, &mut done) {
-                Ok(true) => each(done),
-                Ok(false) => break,
+            match batch {
+                Ok(0) => break,
+                Ok(rows) => done += u64::try_from(rows).unwrap_or_default(),
                 Err(error) => {
                     begun.end(&format!("failed after {done}")).await?;
                     return Err(error);
                 }
             }
+            each(done);
         }
-        begun.end(&format!("dropped {done}")).await?;
+        begun.end(&deed.outcome(done)).await?;
         Ok(done)
     }
 
@@ -176,13 +219,6 @@ impl Operator {
         begun.end(&outcome).await?;
         Ok(purged?)
     }
-}
-
-/// Adds a batch to what is done; whether there may be another.
-fn counted(batch: Result<usize, StoreError>, done: &mut u64) -> Result<bool, StoreError> {
-    let rows = u64::try_from(batch?).unwrap_or_default();
-    *done += rows;
-    Ok(rows > 0)
 }
 
 /// Rows in a word.
