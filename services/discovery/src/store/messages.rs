@@ -68,6 +68,14 @@ struct Row {
     created_at: DateTime<Utc>,
 }
 
+/// Whether nobody holds a message. A lease that ends later than any can was given while the clock was ahead, and is none.
+#[diesel::dsl::auto_type]
+fn free(now: DateTime<Utc>, lease_time: chrono::Duration) -> _ {
+    let latest: DateTime<Utc> = now + lease_time * 2;
+    let leased_until = messages::leased_until;
+    leased_until.is_null().or(leased_until.lt(now)).or(leased_until.gt(latest))
+}
+
 impl Store {
     /// Keeps a message, and gives its id. One for a recipient that blocks its sender is not kept, and not even its sender learns of it.
     ///
@@ -139,7 +147,6 @@ impl Store {
     /// When the database refuses.
     pub async fn lease_messages(&self, recipient: &Name, lease: Uuid) -> Result<Vec<Waiting>, StoreFault> {
         let (digests, now) = (self.digests(recipient), self.clock.now());
-        // A lease that ends later than any can was given while the clock was ahead, and is none.
         let lease_time = self.lease_time();
         let until = now + lease_time;
         let mut rows: Vec<Row> = self
@@ -147,14 +154,10 @@ impl Store {
             .run(move |mut connection| async move {
                 connection
                     .transaction::<_, StoreFault, _>(async |connection| {
-                        let free = messages::leased_until
-                            .is_null()
-                            .or(messages::leased_until.lt(now))
-                            .or(messages::leased_until.gt(until + lease_time));
                         let ids: Vec<Uuid> = messages::table
                             .filter(messages::recipient.eq_any(&digests))
                             .filter(messages::expires_at.gt(now))
-                            .filter(free)
+                            .filter(free(now, lease_time))
                             .order(messages::id)
                             .limit(BATCH)
                             .select(messages::id)
@@ -248,14 +251,10 @@ impl Store {
         let found: Vec<Vec<u8>> = self
             .pool
             .run(move |mut connection| async move {
-                let free = messages::leased_until
-                    .is_null()
-                    .or(messages::leased_until.lt(now))
-                    .or(messages::leased_until.gt(now + lease_time * 2));
                 let found = messages::table
                     .filter(messages::recipient.eq_any(&digests))
                     .filter(messages::expires_at.gt(now))
-                    .filter(free)
+                    .filter(free(now, lease_time))
                     .select(messages::recipient)
                     .distinct()
                     .load(&mut connection)
