@@ -194,7 +194,7 @@ impl ConsumerContext {
                 }
                 Err(outcome) => outcome,
             };
-        let in_doubt = if delivery.is_in_doubt() { Release::InDoubt } else { Release::Untouched };
+        let release = |is_last| Release::after(delivery.is_in_doubt(), is_last);
         match outcome {
             Outcome::Done => {
                 self.mark_done(in_flight, &delivery).await;
@@ -203,25 +203,24 @@ impl ConsumerContext {
             }
             Outcome::Retry(failure) if attempt == 0 => {
                 warn!(reason = failure.reason, causes = ?failure.causes, "failed, is tried once more");
-                self.release_claim(in_flight, in_doubt).await;
+                self.release_claim(in_flight, release(false)).await;
                 let queue = topology::retry(self.spec.name, self.spec.retry_delay);
                 self.forward(raw, &queue, envelope::onward(&raw.properties, 1)).await?;
                 Ok(("retry", Next::Continue))
             }
             Outcome::Retry(failure) | Outcome::Reject(failure) => {
-                let given_up = if delivery.is_in_doubt() { Release::GivenUp } else { Release::Untouched };
-                self.release_claim(in_flight, given_up).await;
+                self.release_claim(in_flight, release(true)).await;
                 self.dead_letter(raw, attempt + 1, failure).await?;
                 Ok(("dead", Next::Continue))
             }
             Outcome::Wait(failure) => {
-                self.release_claim(in_flight, in_doubt).await;
+                self.release_claim(in_flight, release(false)).await;
                 self.release(in_flight).await?;
                 Ok(("wait", Next::Wait(failure)))
             }
             Outcome::Later(failure) => {
                 debug!(reason = failure.reason, causes = ?failure.causes, "waits for its turn");
-                self.release_claim(in_flight, in_doubt).await;
+                self.release_claim(in_flight, release(false)).await;
                 self.release(in_flight).await?;
                 Ok(("wait", Next::Continue))
             }
@@ -246,7 +245,7 @@ impl ConsumerContext {
             return self.release(delivery).await;
         }
         let (raw, attempt) = (&delivery.raw, delivery.attempt());
-        self.release_claim(delivery, if attempt > 0 { Release::GivenUp } else { Release::InDoubt }).await;
+        self.release_claim(delivery, Release::after(true, attempt > 0)).await;
         let failure = Failure::new(
             "stopped while its effect was under way: it may have happened, so it may come twice",
         );

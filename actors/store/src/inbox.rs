@@ -93,6 +93,17 @@ pub enum Release {
     GivenUp,
 }
 
+impl Release {
+    /// After a try that may have had its effect, or did not, and that was the last one, or not.
+    pub const fn after(in_doubt: bool, is_last: bool) -> Self {
+        match (in_doubt, is_last) {
+            (false, _) => Self::Untouched,
+            (true, false) => Self::InDoubt,
+            (true, true) => Self::GivenUp,
+        }
+    }
+}
+
 #[derive(QueryableByName)]
 struct Found {
     #[diesel(sql_type = SqlUuid)]
