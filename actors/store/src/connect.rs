@@ -15,7 +15,7 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
-    session::{Begun, Session, SessionError, USE_SESSION_POOLING},
+    session::{Begun, Session, SessionError},
     tls::{self, TlsError},
 };
 
@@ -79,27 +79,27 @@ impl Connector {
     /// When they are mixed up, or the first cannot be opened.
     pub async fn prove_sessions(&self, session: &Session) -> ConnectionResult<()> {
         let (mut first, first_begun) = self.begin(session).await?;
-        // A pool of one connection keeps the second waiting, and mixes nothing up.
-        let second = tokio::time::timeout(SECOND, self.begin(session)).await;
-        let proven = match second {
-            Ok(Ok((mut second, second_begun))) => {
-                let mut proven = Ok(());
-                // Each statement may be lucky; each of these leaves the other's session to whoever asks next.
-                for _ in 0..PROOFS {
-                    proven = first_begun.prove(&mut first).await;
-                    if proven.is_ok() {
-                        proven = second_begun.prove(&mut second).await;
+        let second = async {
+            let mut second = self.opened().await?;
+            let begun = session.begin(&mut second).await;
+            ConnectionResult::Ok((second, begun))
+        };
+        let proven = match tokio::time::timeout(SECOND, second).await {
+            Ok(Ok((mut second, Ok(second_begun)))) => {
+                let prove = async {
+                    // Each statement may be lucky; each of these leaves the other's session to whoever asks next.
+                    for _ in 0..PROOFS {
+                        first_begun.prove(&mut first).await?;
+                        second_begun.prove(&mut second).await?;
                     }
-                    if proven.is_err() {
-                        break;
-                    }
-                }
-                proven
+                    Ok(())
+                };
+                prove.await
             }
             // It was mixed up while it began.
-            Ok(Err(error)) if error.to_string().contains(USE_SESSION_POOLING) => return Err(error),
-            // There may be no slot for a second one; that is not what is asked here.
-            Ok(Err(_)) | Err(_) => first_begun.prove(&mut first).await,
+            Ok(Ok((_, Err(SessionError::Shared)))) => Err(SessionError::Shared),
+            // A pool of one connection keeps the second waiting, and mixes nothing up. There may be no slot for it either, which is not what is asked here.
+            _ => first_begun.prove(&mut first).await,
         };
         proven.map_err(unsettled)
     }
@@ -118,9 +118,9 @@ impl Connector {
         Ok(client)
     }
 
-    async fn begin(&self, session: &Session) -> ConnectionResult<(AsyncPgConnection, Begun)> {
+    async fn opened(&self) -> ConnectionResult<AsyncPgConnection> {
         let mut tries = 1;
-        let mut connection = loop {
+        loop {
             let (client, connection) = self.negotiated().await.map_err(unreached)?;
             match AsyncPgConnection::try_from_client_and_connection(client, connection).await {
                 Err(ConnectionError::CouldntSetupConfiguration(QueryError::DatabaseError(..)))
@@ -128,9 +128,13 @@ impl Connector {
                 {
                     tries += 1;
                 }
-                set_up => break set_up?,
+                set_up => return set_up,
             }
-        };
+        }
+    }
+
+    async fn begin(&self, session: &Session) -> ConnectionResult<(AsyncPgConnection, Begun)> {
+        let mut connection = self.opened().await?;
         let begun = session.begin(&mut connection).await.map_err(unsettled)?;
         Ok((connection, begun))
     }
