@@ -23,6 +23,16 @@ use tokio::sync::Mutex;
 use crate::deadline::eventually;
 use crate::{environment, fresh, teardown};
 
+/// The headers of an event in binary mode, as anybody may write them.
+#[must_use]
+pub fn event_headers(id: &str, source: &str, ty: &str) -> FieldTable {
+    let mut headers = FieldTable::default();
+    for (name, value) in [("specversion", "1.0"), ("id", id), ("source", source), ("type", ty)] {
+        headers.insert(format!("cloudEvents_{name}").into(), AMQPValue::LongString(value.into()));
+    }
+    headers
+}
+
 /// A virtual host of the test's own; dropping it deletes it with all its queues.
 pub struct Broker {
     url: Url,

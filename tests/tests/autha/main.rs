@@ -17,6 +17,7 @@ mod sign_up;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use orrery_tests::{Answer, Client, Person, World};
 use reqwest::Method;
 use serde_json::Value;
@@ -54,4 +55,11 @@ fn fault(answer: &Answer, status: u16, field: &str, code: &str) -> Result<()> {
 async fn internal_id(world: &World, person: &Person) -> Result<String> {
     let sql = format!("SELECT id::text FROM autha.accounts WHERE vanity = '{}'", person.id.to_lowercase());
     world.database().text(&sql).await?.context("no such account")
+}
+
+/// The key that signed a token.
+fn kid(token: &str) -> Result<String> {
+    let head = token.split('.').next().context("no head")?;
+    let head: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(head)?)?;
+    Ok(head["kid"].as_str().context("no kid")?.to_owned())
 }

@@ -6,7 +6,7 @@ use orrery_tests::{Person, World};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::{SOON, bare, internal_id, moving, second_factor, send, somebody};
+use crate::{SOON, bare, internal_id, kid, moving, second_factor, send, somebody};
 
 #[tokio::test]
 async fn an_operator_suspends_restores_and_leaves_a_line_each() -> Result<()> {
@@ -78,12 +78,6 @@ async fn a_new_signing_key_is_published_before_it_signs_and_no_token_fails() -> 
     let world = World::start().await?;
     let mut service = world.spawn(&["gateway", "autha"]).await?;
     let (person, client) = somebody(&world).await?;
-    let kid = |token: &str| -> Result<String> {
-        let head = token.split('.').next().context("no head")?;
-        let head: serde_json::Value =
-            serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(head)?)?;
-        Ok(head["kid"].as_str().context("no kid")?.to_owned())
-    };
     let before = kid(client.access_token().context("no token")?)?;
     let made = world.run(&["keys", "rotate"], SOON).await?;
     ensure!(made.status.success(), "{}", made.output);

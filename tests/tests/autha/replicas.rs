@@ -1,7 +1,6 @@
 //! Two replicas, each a gateway and an autha: what is shared is counted once, used once and ended everywhere, with PostgreSQL alone and with Redis.
 
 use anyhow::{Context, Result, bail, ensure};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::future::try_join_all;
 use orrery_tests::ports::Port;
 use orrery_tests::redis::Redis;
@@ -9,7 +8,7 @@ use orrery_tests::{Client, Person, Service, World, deadline::eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{SOON, internal_id, mailbox, second_factor, send};
+use crate::{SOON, internal_id, kid, mailbox, second_factor, send};
 
 /// Two processes over one database, and a client of each. They hold the second one's ports.
 struct Pair {
@@ -210,13 +209,6 @@ async fn codes_and_links_are_used_once() -> Result<()> {
     let answers = at_both(&pair, 4, log_in).await?;
     ensure!(used(&answers, 200) == 1, "{answers:?}");
     Ok(())
-}
-
-/// The key that signed a token.
-fn kid(token: &str) -> Result<String> {
-    let head = token.split('.').next().context("no head")?;
-    let head: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(head)?)?;
-    Ok(head["kid"].as_str().context("no kid")?.to_owned())
 }
 
 /// Lets an hour go by in which every replica published what it publishes.

@@ -4,11 +4,8 @@
 use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, ensure};
-use lapin::{
-    BasicProperties,
-    types::{AMQPValue, FieldTable},
-};
-use orrery_tests::{Person, Service, World, deadline::eventually};
+use lapin::{BasicProperties, types::AMQPValue};
+use orrery_tests::{Person, Service, World, broker::event_headers, deadline::eventually};
 use tokio::process::Command;
 
 use crate::{SOON, link};
@@ -18,15 +15,8 @@ const CLICKS: Duration = Duration::from_secs(400);
 
 /// A message to maily that it rejects, with what others may have written into it.
 async fn reject(world: &World, n: usize, ty: &str, extra: &[(&str, &str)], body: &str) -> Result<()> {
-    let mut headers = FieldTable::default();
-    let id = format!("bad-{n}");
-    let own = [
-        ("cloudEvents_specversion", "1.0"),
-        ("cloudEvents_id", id.as_str()),
-        ("cloudEvents_source", "/test"),
-        ("cloudEvents_type", ty),
-    ];
-    for (name, value) in own.iter().chain(extra) {
+    let mut headers = event_headers(&format!("bad-{n}"), "/test", ty);
+    for (name, value) in extra {
         headers.insert((*name).into(), AMQPValue::LongString((*value).into()));
     }
     let properties =

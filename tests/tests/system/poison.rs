@@ -9,8 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, FieldTable};
-use orrery_tests::{World, process::Process};
+use orrery_tests::{World, broker::event_headers, process::Process};
 use serde_json::Value;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -42,11 +41,7 @@ impl Misbehaving {
     }
 
     async fn publish(&self, id: &str, wish: &str) -> Result<()> {
-        let mut headers = FieldTable::default();
-        for (name, value) in [("specversion", "1.0"), ("id", id), ("source", "tests"), ("type", "tests.wish")]
-        {
-            headers.insert(format!("cloudEvents_{name}").into(), AMQPValue::LongString(value.into()));
-        }
+        let headers = event_headers(id, "tests", "tests.wish");
         let properties = BasicProperties::default()
             .with_headers(headers)
             .with_content_type("application/json".into())

@@ -4,13 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use diesel_async::SimpleAsyncConnection;
-use lapin::{
-    BasicProperties,
-    types::{AMQPValue, FieldTable},
-};
+use lapin::BasicProperties;
 use orrery_tests::{
     Person, World,
-    broker::Message,
+    broker::{Message, event_headers},
     deadline::{eventually, throughout},
     pictures,
 };
@@ -144,12 +141,7 @@ async fn a_claim_that_waits_for_the_database_costs_nobody_else_its_own() -> Resu
          VALUES ('maily.email', bus.inbox_key('maily.email', '/test', 'held'), bus.inbox_week('held'), gen_random_uuid(), '-infinity')",
     )
     .await?;
-    let mut headers = FieldTable::default();
-    for (name, value) in
-        [("specversion", "1.0"), ("id", "held"), ("source", "/test"), ("type", "com.gravitalia.email")]
-    {
-        headers.insert(format!("cloudEvents_{name}").into(), AMQPValue::LongString(value.into()));
-    }
+    let headers = event_headers("held", "/test", "com.gravitalia.email");
     let properties =
         BasicProperties::default().with_headers(headers).with_content_type("application/json".into());
     world.broker().publish_raw("", "maily.email", properties, b"{}").await?;

@@ -5,11 +5,8 @@ use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, time::Duration};
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use diesel_async::SimpleAsyncConnection;
-use lapin::{
-    BasicProperties,
-    types::{AMQPValue, FieldTable},
-};
-use orrery_tests::{Person, World, deadline::eventually};
+use lapin::BasicProperties;
+use orrery_tests::{Person, World, broker::event_headers, deadline::eventually};
 use serde_json::Value;
 
 use super::{SOON, code, json, run};
@@ -31,12 +28,7 @@ async fn letter(world: &World) -> Result<String> {
 /// Makes dead letters: messages to maily that are mails of nobody.
 async fn bad_messages(world: &World, count: usize, ty: &str) -> Result<()> {
     for n in 0..count {
-        let mut headers = FieldTable::default();
-        for (name, value) in
-            [("specversion", "1.0"), ("id", &format!("bad-{n}")), ("source", "/test"), ("type", ty)]
-        {
-            headers.insert(format!("cloudEvents_{name}").into(), AMQPValue::LongString(value.into()));
-        }
+        let headers = event_headers(&format!("bad-{n}"), "/test", ty);
         let properties =
             BasicProperties::default().with_headers(headers).with_content_type("application/json".into());
         world.broker().publish_raw("", "maily.email", properties, b"{\"n\": 1}").await?;
