@@ -38,6 +38,24 @@ async fn a_new_person_is_welcomed_in_their_language() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_goes_to_the_address_as_it_was_typed() -> Result<()> {
+    let world = World::start().await?;
+    let _service = world.spawn(&[]).await?;
+    let mut person = Person::new();
+    // A server may tell the case of what stands before the @.
+    person.email = format!("Ada.{}", person.email);
+    world.client()?.sign_up(&person).await?.expect(201)?;
+    let mails = world.smtp().wait_for(1, SOON).await?;
+    ensure!(mails[0].to == [person.email.clone()], "it went to {:?}", mails[0].to);
+    // It is one account with the same address in another case.
+    person.email = person.email.to_lowercase();
+    person.id = Person::new().id;
+    let again = world.client()?.sign_up(&person).await?;
+    ensure!(again.status == 409, "{}", again.status);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_refused_for_now_goes_out_at_the_second_try() -> Result<()> {
     let world = World::start().await?;
     let _service = world.spawn(&[]).await?;

@@ -156,6 +156,38 @@ async fn a_mail_waits_while_maily_has_another_key_than_the_database_and_health_s
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_under_a_key_that_was_taken_away_waits_for_it_and_holds_up_no_other() -> Result<()> {
+    let [first, second] = [[7_u8; 32], [8; 32]].map(|key| BASE64.encode(key));
+    let world = World::builder().env("ORRERY_KEYS__MAIL", &first).start().await?;
+    let (early, late) = (Person::new(), Person::new());
+    let mut front = world.spawn(&["gateway", "autha"]).await?;
+    world.client()?.sign_up(&early).await?.expect(201)?;
+    world.broker().wait_depth("maily.email", SOON, |depth| depth.ready == 1).await?;
+    front.kill();
+    let both = [("ORRERY_KEYS__MAIL", second.as_str()), ("ORRERY_KEYS__MAIL_PREVIOUS", &first)];
+    let _front = world.spawn_with(&["gateway", "autha"], &both).await?;
+    world.client()?.sign_up(&late).await?.expect(201)?;
+
+    let [current, _] = both;
+    let mut maily = world.spawn_with(&["maily"], &[current]).await?;
+    eventually(SOON, "health says which key lacks", async || {
+        let health = maily.health().await.ok()?;
+        let told = health.body["causes"]["mail"].as_str()?.contains("keys.mail_previous");
+        (health.status == 200 && told).then_some(())
+    })
+    .await?;
+    world.smtp().wait_for(1, SOON).await?;
+    ensure!(world.smtp().mails_to(&late.email).len() == 1, "the other mail was held up");
+    ensure!(world.database().count(LETTERS).await? == 0, "our own configuration made a dead letter");
+
+    ensure!(maily.terminate(SOON).await?.success(), "{}", maily.log());
+    let _right = world.spawn_with(&["maily"], &both).await?;
+    world.smtp().wait_for(2, SOON).await?;
+    ensure!(world.smtp().mails_to(&early.email).len() == 1, "the mail was lost");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_for_an_account_that_is_gone_is_dropped() -> Result<()> {
     let world = World::builder().env("ORRERY_MAILY__SMTP__TIMEOUT", "1s").start().await?;
     let front = world.spawn(&["gateway", "autha"]).await?;

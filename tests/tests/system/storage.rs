@@ -20,10 +20,12 @@ const SOON: Duration = Duration::from_secs(40);
 /// Long enough for several probes, each of which the client itself repeats.
 const PROBES: usize = 6;
 
-/// A way to the store that takes no objects while it is told so; every connection carries one request.
+/// A way to the store that takes or deletes no objects while it is told so; every connection carries one request.
 #[derive(Clone, Default)]
 struct Door {
     refuses: Arc<AtomicBool>,
+    keeps: Arc<AtomicBool>,
+    kept: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
     read: Arc<AtomicUsize>,
 }
@@ -59,6 +61,9 @@ impl Door {
                 .await?;
             return Ok(());
         }
+        if head.starts_with(b"POST ") && self.keeps.load(Ordering::SeqCst) {
+            return self.keep(client, head).await;
+        }
         if head.starts_with(b"GET ") {
             self.read.fetch_add(1, Ordering::SeqCst);
         }
@@ -69,6 +74,64 @@ impl Door {
         copy_bidirectional(&mut client, &mut store).await?;
         Ok(())
     }
+
+    /// Answers 200 to DeleteObjects, with an error for each key, as S3 does where single objects fail.
+    async fn keep(&self, mut client: TcpStream, mut request: Vec<u8>) -> Result<()> {
+        while !request.windows(9).any(|end| end == b"</Delete>") {
+            ensure!(client.read_buf(&mut request).await? > 0, "the request broke off");
+        }
+        let request = String::from_utf8_lossy(&request);
+        let errors: String = request
+            .split("<Key>")
+            .skip(1)
+            .filter_map(|rest| rest.split("</Key>").next())
+            .map(|key| {
+                format!(
+                    "<Error><Key>{key}</Key><Code>InternalError</Code><Message>try again</Message></Error>"
+                )
+            })
+            .collect();
+        let body = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><DeleteResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">{errors}</DeleteResult>"
+        );
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/xml\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
+        client.write_all(format!("{head}{body}").as_bytes()).await?;
+        self.kept.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_store_did_not_delete_is_told_and_swept_again() -> Result<()> {
+    let world = World::builder()
+        .env("ORRERY_AUTHA__SWEEP_AFTER", "1s")
+        .env("ORRERY_AUTHA__SWEEP_EVERY", "500ms")
+        .start()
+        .await?;
+    let door = Door::default();
+    let endpoint = format!("http://{}", door.open(world.proxies().storage.addr()).await?);
+    door.keeps.store(true, Ordering::SeqCst);
+    let service = world.spawn_with(&[], &[("ORRERY_STORAGE__ENDPOINT", &endpoint)]).await?;
+    let client = world.client()?.signed_up(&Person::new()).await?;
+    let taken = client.put_avatar(pictures::astronaut()?, "image/jpeg").await?.expect(202)?;
+    client.wait_upload(taken.location()?, SOON).await?;
+    eventually(SOON, "the original is swept twice, and is still there", async || {
+        (door.kept.load(Ordering::SeqCst) >= 2).then_some(())
+    })
+    .await?;
+    ensure!(world.objects()?.iter().any(|key| key.contains("/original.")), "{:?}", world.objects()?);
+    eventually(SOON, "the log tells of it", async || {
+        service.log().contains("objects that no row names are still there").then_some(())
+    })
+    .await?;
+    ensure!(!service.log().contains("swept objects that no row names"), "what is there counts as removed");
+
+    door.keeps.store(false, Ordering::SeqCst);
+    eventually(SOON, "only the variants are left", async || (world.objects().ok()?.len() == 3).then_some(()))
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
