@@ -32,6 +32,8 @@ pub struct Postgres {
     programs: PathBuf,
     port: Port,
     folder: TempDir,
+    /// The locale of its messages.
+    messages: String,
 }
 
 impl Postgres {
@@ -42,8 +44,30 @@ impl Postgres {
     /// PostgreSQL is not installed, or does not start.
     pub async fn start() -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("orrery-postgres-").tempdir()?;
+        Self::start_in(folder, "C.UTF-8").await
+    }
+
+    /// The same, with messages in another language (`fr_FR`), whose locale is made for this server alone.
+    ///
+    /// # Errors
+    /// As `start`, or Debian's package `locales` is missing.
+    pub async fn speaking(language: &str) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("orrery-postgres-").tempdir()?;
+        let locale = format!("{language}.utf8");
+        let compiled = std::process::Command::new("localedef")
+            .args(["-i", language, "-f", "UTF-8"])
+            .arg(folder.path().join(&locale))
+            .output()
+            .context("localedef: apt-get install locales")?;
+        let told = String::from_utf8_lossy(&compiled.stderr);
+        ensure!(compiled.status.success(), "no {locale} (apt-get install locales): {told}");
+        Self::start_in(folder, &locale).await
+    }
+
+    async fn start_in(folder: TempDir, messages: &str) -> Result<Self> {
         let (programs, port) = (programs()?, Port::reserve()?);
-        let server = Self { process: Mutex::default(), programs, port, folder };
+        let server =
+            Self { process: Mutex::default(), programs, port, folder, messages: messages.to_owned() };
         if is_root()? {
             let given =
                 std::process::Command::new("chown").arg("postgres:").arg(server.folder.path()).status()?;
@@ -88,11 +112,14 @@ impl Postgres {
         self.kill();
         let data = self.data()?;
         let port = self.port.address().port().to_string();
+        let messages = format!("lc_messages={}", self.messages);
         let arguments = [
             "-D",
             &data,
             "-p",
             &port,
+            "-c",
+            &messages,
             "-c",
             "listen_addresses=127.0.0.1",
             "-c",
@@ -124,7 +151,10 @@ impl Postgres {
     fn run(&self, program: &str, arguments: &[&str]) -> Result<Process> {
         let program = self.programs.join(program);
         let folder = self.folder.path();
-        let settings = [("PATH", "/usr/bin:/bin"), ("LANG", "C.UTF-8"), ("LC_ALL", "C.UTF-8")];
+        // glibc has C.UTF-8 itself, and looks for every other locale where it is told to.
+        let locales = folder.to_str().context("a folder that is no UTF-8")?;
+        let settings =
+            [("PATH", "/usr/bin:/bin"), ("LANG", "C.UTF-8"), ("LC_CTYPE", "C.UTF-8"), ("LOCPATH", locales)];
         let settings: BTreeMap<String, String> =
             settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         if !is_root()? {

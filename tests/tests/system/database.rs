@@ -4,11 +4,11 @@ use std::{fmt::Write as _, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use diesel_async::{AsyncConnection, AsyncPgConnection, SimpleAsyncConnection};
-use lapin::{
-    BasicProperties,
-    types::{AMQPValue, FieldTable},
+use lapin::{BasicProperties, types::AMQPValue};
+use orrery_tests::{
+    Person, Postgres, RabbitMq, World, broker::event_headers, deadline::eventually, fresh, process::Process,
+    programs,
 };
-use orrery_tests::{Person, World, deadline::eventually, fresh, process::Process, programs};
 use reqwest::Url;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -120,16 +120,26 @@ async fn a_service_that_gets_no_connection_from_a_pooler_is_told() -> Result<()>
 async fn what_database_and_role_would_have_a_session_inherit_is_not() -> Result<()> {
     let world = World::start().await?;
     let name = world.database().name();
-    for setting in [
-        "default_transaction_isolation = 'serializable'",
-        "search_path = 'nowhere'",
-        "timezone = 'Asia/Kathmandu'",
-        "row_security = off",
-        "statement_timeout = '1ms'",
-        "lock_timeout = '1ms'",
-        "synchronous_commit = off",
+    let role = world.database().text("SELECT current_user::text").await?.context("no user")?;
+    // The role's wins over the database's.
+    for (whose, setting) in [
+        ("DATABASE", "default_transaction_isolation = 'serializable'"),
+        ("ROLE", "default_transaction_isolation = 'repeatable read'"),
+        ("DATABASE", "search_path = 'nowhere'"),
+        ("ROLE", "timezone = 'Asia/Kathmandu'"),
+        ("DATABASE", "row_security = off"),
+        ("DATABASE", "statement_timeout = '1s'"),
+        ("DATABASE", "lock_timeout = '1ms'"),
+        ("ROLE", "synchronous_commit = off"),
+        ("ROLE", "DateStyle = 'German'"),
+        ("ROLE", "statement_timeout = '1ms'"),
     ] {
-        world.database().execute(&format!("ALTER DATABASE {name} SET {setting}")).await?;
+        let whose = if whose == "ROLE" {
+            format!("ROLE {role} IN DATABASE {name}")
+        } else {
+            format!("DATABASE {name}")
+        };
+        world.database().execute(&format!("ALTER {whose} SET {setting}")).await?;
     }
     let checked = world.run(&["check"], SOON).await?;
     ensure!(checked.status.success(), "{}", checked.output);
@@ -207,13 +217,16 @@ async fn migrate_and_serve_need_no_more_than_the_documented_rights() -> Result<(
 async fn a_key_that_does_not_fit_is_told_before_anything_is_written() -> Result<()> {
     let world = World::start().await?;
     let other = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
-    for key in ["ORRERY_KEYS__MASTER", "ORRERY_KEYS__MAIL"] {
+    for (key, path) in [
+        ("ORRERY_KEYS__MASTER", "keys.master"),
+        ("ORRERY_KEYS__MAIL", "keys.mail"),
+        ("ORRERY_KEYS__DISCOVERY", "keys.discovery"),
+    ] {
         let settings = [(key, other)];
         let checked = world.run_with(&["check"], &settings, SOON).await?;
-        let path = if key.ends_with("MASTER") { "keys.master" } else { "keys.mail" };
         let fault = format!("{path}: is not the key that the database's rows were sealed under");
         ensure!(!checked.status.success() && checked.output.contains(&fault), "{}", checked.output);
-        let service = world.launch(&["gateway", "autha"], &settings)?;
+        let service = world.launch(&["gateway", "autha", "discovery"], &settings)?;
         eventually(SOON, "it says so", async || service.log().contains(&fault).then_some(())).await?;
     }
     ensure!(world.database().count("SELECT count(*) FROM autha.signing_keys").await? == 0, "it made a key");
@@ -227,12 +240,7 @@ async fn letters_that_cannot_be_stored_as_they_are_hold_up_nobody() -> Result<()
     let world = World::start().await?;
     let random: String = (0..150).map(|_| fresh::uuid().simple().to_string()).collect();
     for id in [random.as_str(), "plain"] {
-        let mut headers = FieldTable::default();
-        let fields =
-            [("specversion", "1.0"), ("id", id), ("source", "/test"), ("type", "com.gravitalia.email")];
-        for (name, value) in fields {
-            headers.insert(format!("cloudEvents_{name}").into(), AMQPValue::LongString(value.into()));
-        }
+        let mut headers = event_headers(id, "/test", "com.gravitalia.email");
         headers.insert("x-orrery-other".into(), AMQPValue::LongString("a\0b".into()));
         let properties =
             BasicProperties::default().with_headers(headers).with_content_type("application/json".into());
@@ -283,16 +291,27 @@ async fn a_replay_does_not_double_letters() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_speaks_another_language_is_understood_or_refused() -> Result<()> {
-    let world = World::start().await?;
-    let name = world.database().name();
-    let french = format!("ALTER DATABASE {name} SET lc_messages = 'fr_FR.utf8'");
-    if world.database().execute(&french).await.is_err() {
-        eprintln!("skipped: the server has no French (localedef -i fr_FR -f UTF-8 fr_FR.UTF-8)");
-        return Ok(());
-    }
+    let (postgres, broker) = tokio::try_join!(Postgres::speaking("fr_FR"), RabbitMq::start())?;
+    let world = World::builder().on(&postgres, &broker)?.start().await?;
     // A superuser's session has it changed.
     let checked = world.run(&["check"], SOON).await?;
     ensure!(checked.status.success(), "{}", checked.output);
+    // Another's may not.
+    let roles = "orrery_autha, orrery_maily, orrery_spinoza";
+    world.database().execute(&format!("CREATE ROLE plain LOGIN PASSWORD 'plain' IN ROLE {roles}")).await?;
+    let mut url = Url::parse(world.database().url())?;
+    url.set_username("plain").ok().context("no user")?;
+    url.set_password(Some("plain")).ok().context("no password")?;
+    let plain = [("ORRERY_DATABASE__URL", url.as_str()), ("ORRERY_SERVICES", "gateway,autha,maily,spinoza")];
+    let refused = world.run_with(&["check"], &plain, SOON).await?;
+    let words = "the server writes its messages for 'fr_FR.utf8', and the user may not change that";
+    ensure!(!refused.status.success() && refused.output.contains(words), "{}", refused.output);
+    ensure!(refused.output.contains("SET lc_messages = 'C'"), "{}", refused.output);
+    // What it says to do ends that.
+    world.database().execute("GRANT SET ON PARAMETER lc_messages TO plain").await?;
+    let granted = world.run_with(&["check"], &plain, SOON).await?;
+    ensure!(!granted.output.contains("messages for"), "{}", granted.output);
+
     let _front = world.spawn(&["gateway", "autha"]).await?;
     let mut gate = world.database().connect().await?;
     gate.batch_execute("BEGIN; LOCK TABLE autha.accounts IN ACCESS EXCLUSIVE MODE").await?;
