@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use diesel_async::SimpleAsyncConnection;
 use lapin::{
     BasicProperties,
-    options::QueueDeclareOptions,
+    options::{QueueDeclareOptions, QueueDeleteOptions},
     types::{AMQPValue, FieldTable},
 };
 use orrery_tests::{Client, Person, World, deadline::eventually, pictures};
@@ -145,6 +145,28 @@ async fn a_legacy_queue_with_arguments_of_its_own_is_read_as_it_stands() -> Resu
     let _maily = world.spawn(&["maily"]).await?;
     publish_legacy(&world, "Vb3kq0Lx9TzA", &Person::new().email).await?;
     world.smtp().wait_for(1, SOON).await?;
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_legacy_queue_that_is_deleted_is_told_of_and_read_again_when_it_is_there() -> Result<()> {
+    let world = World::builder().env(LEGACY.0, LEGACY.1).start().await?;
+    let mut service = world.spawn(&[]).await?;
+    let channel = world.broker().channel().await?;
+    channel.queue_delete("email".into(), QueueDeleteOptions::default()).await?;
+    eventually(SOON, "health names the queue and what to do", async || {
+        let health = service.health().await.ok()?;
+        let causes = health.body.get("causes")?.to_string();
+        (health.status == 503 && causes.contains("email is missing: run 'orrery migrate'")).then_some(())
+    })
+    .await?;
+    // Its neighbours work.
+    world.client()?.sign_up(&Person::new()).await?.expect(201)?;
+    world.smtp().wait_for(1, SOON).await?;
+    world.migrate().await?;
+    service.wait_ready(SOON).await?;
+    publish_legacy(&world, "Vb3kq0Lx9TzA", &Person::new().email).await?;
+    world.smtp().wait_for(2, SOON).await?;
     Ok(())
 }
 

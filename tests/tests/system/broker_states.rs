@@ -144,6 +144,17 @@ async fn headers_larger_than_a_frame_stop_no_reader() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_short_of_memory_is_waited_for_without_anything_built_anew() -> Result<()> {
+    waited_for(&["set_vm_memory_high_watermark", "absolute", "1MB"], &["set_vm_memory_high_watermark", "0.4"])
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_short_of_disk_is_waited_for_without_anything_built_anew() -> Result<()> {
+    waited_for(&["set_disk_free_limit", "1000000GB"], &["set_disk_free_limit", "1MB"]).await
+}
+
+/// What raises an alarm at the broker, and what ends it.
+async fn waited_for(raised: &[&str], ended: &[&str]) -> Result<()> {
     let (postgres, broker) = tokio::try_join!(Postgres::start(), RabbitMq::start())?;
     let world = World::builder().on(&postgres, &broker)?.start().await?;
     let mut service = world.spawn(&[]).await?;
@@ -151,7 +162,7 @@ async fn a_broker_short_of_memory_is_waited_for_without_anything_built_anew() ->
     client.sign_up(&Person::new()).await?.expect(201)?;
     world.smtp().wait_for(1, SOON).await?;
 
-    broker.control(&["set_vm_memory_high_watermark", "absolute", "1MB"]).await?;
+    broker.control(raised).await?;
     let mut people = Vec::new();
     for _ in 0..20 {
         let person = Person::new();
@@ -164,17 +175,23 @@ async fn a_broker_short_of_memory_is_waited_for_without_anything_built_anew() ->
         (health.status == 200 && health.body["status"] == "degraded" && is_told).then_some(())
     })
     .await?;
-    let threads = threads(service.id())?;
+    let (threads, connections) = (threads(service.id())?, world.proxies().broker.connections());
     let checked = world.run(&["check"], Duration::from_secs(20)).await?;
     ensure!(!checked.status.success() && checked.output.contains("takes no messages"), "{}", checked.output);
     // What only declares is not blocked; it ends in any case.
     world.run(&["migrate"], Duration::from_secs(20)).await?;
-    throughout(Duration::from_secs(15), "no thread is added", async || {
+    eventually(SOON, "the commands closed theirs", async || {
+        (world.proxies().broker.connections() <= connections).then_some(())
+    })
+    .await?;
+    let accepted = world.proxies().broker.accepted();
+    throughout(Duration::from_secs(15), "no thread and no connection is added", async || {
         self::threads(service.id()).is_ok_and(|now| now <= threads + 2)
+            && world.proxies().broker.accepted() == accepted
     })
     .await?;
 
-    broker.control(&["set_vm_memory_high_watermark", "0.4"]).await?;
+    broker.control(ended).await?;
     service.wait_ready(SOON).await?;
     world.smtp().wait_for(21, SOON).await?;
     for person in &people {

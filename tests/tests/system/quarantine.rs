@@ -4,7 +4,15 @@
 use std::{collections::HashSet, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
-use orrery_tests::{Person, World, deadline::until, service::Service};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use orrery_tests::{
+    Person, World,
+    deadline::{eventually, until},
+    service::Service,
+};
 
 const SOON: Duration = Duration::from_secs(60);
 const LANE: &str = "maily.email.quarantine";
@@ -97,4 +105,20 @@ async fn a_stop_ends_the_process_of_a_quarantine_queue_and_its_doubtful_mail_is_
     world.broker().publish_raw("", "maily.email", back.properties, &back.body).await?;
     maily.restart().await?;
     until_sent_again(&world).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hangup_does_not_end_the_process_of_a_quarantine_queue() -> Result<()> {
+    let world = quarantined().await?;
+    let (maily, child) = at_work(&world).await?;
+    let process = Pid::from_raw(child.try_into()?);
+    for (signal, words) in [
+        (Signal::SIGUSR1, "SIGUSR1 means nothing here"),
+        (Signal::SIGHUP, "SIGHUP: the settings are read again"),
+    ] {
+        kill(process, signal)?;
+        eventually(SOON, "it says what it heard", async || maily.log().contains(words).then_some(())).await?;
+    }
+    ensure!(maily.children()? == [child], "the process of the quarantine queue ended");
+    Ok(())
 }
