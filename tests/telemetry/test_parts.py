@@ -2,7 +2,9 @@
 
 import re
 import shutil
+import subprocess
 import tomllib
+from pathlib import Path
 
 import pytest
 import yaml
@@ -41,6 +43,31 @@ def test_every_service_of_ours_is_asked() -> None:
     services = {name for name, one in containers().items() if "serve" in (one.get("command") or [])}
     asked = {name for sd in JOBS["orrery"]["dns_sd_configs"] for name in sd["names"]}
     assert services <= asked and len(services) >= 7
+
+
+@pytest.mark.parametrize(
+    ("profiles", "enabled", "endpoint"),
+    [
+        ("discovery,telemetry", "true", "http://collector:4317"),
+        ("telegraf", "true", "http://telegraf:4317"),
+        ("telegraf,telemetry", "true", "http://collector:4317"),
+        ("discovery", "false", "http://collector:4317"),
+    ],
+)
+def test_services_send_where_something_takes_it(tmp_path: Path, profiles: str, enabled: str, endpoint: str) -> None:
+    docker = tmp_path / "docker"
+    docker.mkdir()
+    shutil.copy(ROOT / "docker" / "init", docker / "init")
+    subprocess.run([docker / "init", "--environment", "staging", "--profiles", profiles], check=True, capture_output=True)
+    subprocess.run([docker / "init"], check=True, capture_output=True)  # what was chosen stays
+    settings = dict(line.split("=", 1) for line in (docker / ".env").read_text().splitlines() if "=" in line and line[0] != "#")
+    assert (settings["TELEMETRY_ENABLED"], settings["TELEMETRY_ENDPOINT"]) == (enabled, endpoint)
+    environment = yaml.safe_load((ROOT / "docker" / "parts" / "base.yaml").read_text())["services"]["orrery"]["environment"]
+    assert environment["ORRERY_TELEMETRY__ENABLED"] == "${TELEMETRY_ENABLED:-false}"
+    assert environment["ORRERY_TELEMETRY__ENDPOINT"].startswith("${TELEMETRY_ENDPOINT:-")
+    # And can reach it: each container of ours that serves, where it is a container of its own.
+    services = {name: one for name, one in containers().items() if (one.get("command") or [""])[0] == "serve" and name != "orrery"}
+    assert len(services) >= 7 and all("telemetry" in one["networks"] for one in services.values())
 
 
 def test_rules_select_jobs_that_are_there() -> None:
