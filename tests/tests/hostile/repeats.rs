@@ -1,8 +1,11 @@
 //! The same request twice, and many at once, with an `Idempotency-Key`.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
-use futures_util::future::try_join_all;
+use futures_util::future::{join_all, try_join_all};
 use orrery_tests::{Person, World, deadline::throughout, fresh};
+use tokio::time::timeout;
 
 use crate::{Footprint, LONG, WHILE, refused, unharmed};
 
@@ -68,4 +71,27 @@ async fn sign_ups_at_once_under_one_key_get_one_answer_and_one_account() -> Resu
     }
     throughout(WHILE, "there are three mails", async || world.smtp().mails().len() == 3).await?;
     unharmed(&world, &Footprint::of(&world).await?).await
+}
+
+#[tokio::test]
+async fn sign_ups_whose_callers_gave_up_are_answered_when_they_ask_again() -> Result<()> {
+    let world = World::start().await?;
+    let _orrery = world.spawn(&[]).await?;
+    let client = world.client()?;
+    // More than two threads hash before the callers give up.
+    let asked: Vec<_> = (0..16).map(|_| (Person::new(), fresh::uuid().to_string())).collect();
+    let all_at_once = asked
+        .iter()
+        .map(|(person, key)| timeout(Duration::from_millis(100), client.sign_up_with_key(person, key)));
+    let gave_up = join_all(all_at_once).await.into_iter().filter(Result::is_err).count();
+    ensure!(gave_up > 8, "only {gave_up} callers gave up: they were answered at once");
+    for (person, key) in &asked {
+        let answer = client.sign_up_with_key(person, key).await?.expect(201)?;
+        client.clone().with_token(answer.text("access_token")?).me().await?.expect(200)?;
+    }
+    world.smtp().wait_for(asked.len(), LONG).await?;
+    let made = Footprint::of(&world).await?;
+    ensure!((made.accounts, made.sessions, made.answers, made.outbox) == (16, 16, 16, 32), "{made:?}");
+    throughout(WHILE, "each has one mail", async || world.smtp().mails().len() == 16).await?;
+    unharmed(&world, &made).await
 }
