@@ -10,6 +10,9 @@ mod sampling;
 mod telemetry;
 pub mod trace;
 
+/// The definitions of all alerts, in TOML.
+pub const ALERTS: &str = include_str!("../alerts.toml");
+
 pub use config::{Config, Protocol};
 pub use log::{Detail, Format, Log, LogError, set_level};
 pub use telemetry::{Settings, Telemetry, TelemetryError};

@@ -11,6 +11,8 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::alerts;
+
 const DAY: u64 = 24 * 3600;
 
 /// The settings.
@@ -49,6 +51,8 @@ pub struct Config {
     pub trace_url: Option<String>,
     /// The internal listeners of other processes, such as `http://10.0.0.7:8090`.
     pub processes: Vec<Url>,
+    /// Where alerts go, without Prometheus.
+    pub alerts: alerts::config::Config,
 }
 
 impl Default for Config {
@@ -68,6 +72,7 @@ impl Default for Config {
             autha: Url::parse("http://127.0.0.1:8081").unwrap(),
             trace_url: None,
             processes: Vec::new(),
+            alerts: alerts::config::Config::default(),
         }
     }
 }
@@ -130,6 +135,7 @@ impl Section for Config {
         if self.poll_every < Duration::from_secs(1) {
             faults.push("console.poll_every: must be at least 1s, such as 5s".to_owned());
         }
+        self.alerts.validate(faults);
         if !(1..=4096).contains(&self.viewers) {
             faults.push("console.viewers: must be 1 to 4096".to_owned());
         }

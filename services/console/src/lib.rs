@@ -3,6 +3,7 @@
 
 pub mod access;
 mod accounts;
+mod alerts;
 pub mod audit;
 pub mod batches;
 pub mod broker;

@@ -13,6 +13,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::{
     access::Access,
     accounts::Accounts,
+    alerts::{self, Alerts},
     config::Config,
     definition::CONSOLE,
     history::History,
@@ -77,6 +78,22 @@ pub fn start(config: &Config, context: &Context) -> Result<Started, StartError> 
     context
         .supervisor
         .start_actor_within("console.jobs", Mailbox::own_work(1), stall, move || runner.clone());
+
+    // This process's own listener is asked at the loopback address, whatever it listens on.
+    let own = format!("http://127.0.0.1:{}", shared.internal.listen.port());
+    let asked = own.parse().into_iter().chain(config.processes.clone()).collect();
+    let measured = alerts::Measured::new(&shared.broker, config.alerts.folders.clone(), asked);
+    let measured = measured.map_err(StartError::of)?;
+    if let Some(parts) =
+        alerts::Parts::new(&config.alerts, measured, shutdown.clone()).map_err(StartError::of)?
+    {
+        let (parts, seen) = (Arc::new(parts), latest.subscribe());
+        context.supervisor.start_actor("console.alerts", Mailbox::own_work(1), move || Alerts {
+            parts: Arc::clone(&parts),
+            latest: seen.clone(),
+            progress: Progress::default(),
+        });
+    }
 
     let app = App {
         access,

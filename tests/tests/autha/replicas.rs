@@ -6,7 +6,7 @@ use orrery_tests::ports::Port;
 use orrery_tests::redis::Redis;
 use orrery_tests::{Client, Person, Service, World, deadline::eventually};
 use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{SOON, internal_id, kid, mailbox, second_factor, send};
 

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod acts;
+mod alerts;
 mod browser;
 mod letters;
 mod outages;
