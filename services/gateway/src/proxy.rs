@@ -1,7 +1,14 @@
 //! Passes an admitted request to what answers it and the answer back, both as streams. Which requests are admitted lives in
 //! `routes`, which replica is next in `upstream`.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::{pending, poll_fn},
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse, ResponseError,
@@ -33,6 +40,7 @@ use crate::{
     cache::{Cache, Found},
     config::Config,
     headers::{self, Forwarded},
+    listen::seat::Seat,
     live::{Backend, Live},
     local::{Instance, LocalError},
     routes::{Admitted, Target},
@@ -92,6 +100,8 @@ pub(crate) enum Failure {
     Late,
     /// The client's own body failed.
     Client(Fault),
+    /// The client went away, and nobody waits for an answer.
+    Left,
 }
 
 /// A request that was let in, and its body.
@@ -356,17 +366,11 @@ impl Proxy {
         let mut headers = headers::for_local(headers, entered.trace);
         entered.forwarded.write(&mut headers, entered.admitted.rule.foreign);
         let target = target(request, entered);
-        let answered = in_turn(
-            body,
-            entered.admitted.rule.silence,
-            instance.call(request, method, &target, headers, framing, body),
-        )
-        .await;
+        let answered = in_turn(asked, instance.call(request, method, &target, headers, framing, body)).await;
         if let Some(fault) = body.fault() {
             return Err(problem(&Failure::Client(fault), entered));
         }
         let mut response = answered
-            .ok_or(Failure::Late)
             .and_then(|answered| answered.map_err(|error| local_failure(&error, entered.trace)))
             .map_err(|failure| problem(&failure, entered))?;
         *response.headers_mut() = headers::for_client(response.headers());
@@ -474,7 +478,7 @@ impl Proxy {
             match last {
                 Failure::Refused => endpoint.eject(),
                 Failure::Broken | Failure::Late => endpoint.failed(),
-                Failure::Full | Failure::Client(_) => {}
+                Failure::Full | Failure::Client(_) | Failure::Left => {}
             }
             tried.push(endpoint.id);
             let again = match last {
@@ -482,7 +486,7 @@ impl Proxy {
                 Failure::Refused => !body.started(),
                 // It may have been handled, which only changes nothing where it reads; and once is enough.
                 Failure::Broken => std::mem::take(&mut repeatable) && !body.started() && pool.budget.spend(),
-                Failure::Late | Failure::Full | Failure::Client(_) => false,
+                Failure::Late | Failure::Full | Failure::Client(_) | Failure::Left => false,
             };
             if !again {
                 return Err(failed(&last));
@@ -519,7 +523,7 @@ impl Proxy {
             Framing::Sized(bytes) => request.send_body(SizedStream::new(bytes, body.clone())),
             Framing::Chunked => request.send_stream(body.clone()),
         };
-        let sent = in_turn(body, asked.entered.admitted.rule.silence, sending).await.ok_or(Failure::Late)?;
+        let sent = in_turn(asked, sending).await?;
         match sent {
             Ok(response) if sound(method, &response) => Ok(response),
             Ok(_) => Err(Failure::Broken),
@@ -528,19 +532,31 @@ impl Proxy {
     }
 }
 
-/// Awaits an answer for as long as who answers may be silent; that clock stands still while the client is awaited, which has its own.
-async fn in_turn<T>(body: &ClientBody, silence: Duration, answering: impl Future<Output = T>) -> Option<T> {
+/// Awaits an answer for as long as who answers may be silent; that clock stands still while the client is awaited, which has its own. A client that
+/// goes away once it has sent everything takes its request with it: what was not begun has no effect.
+async fn in_turn<T>(asked: Asked<'_>, answering: impl Future<Output = T>) -> Result<T, Failure> {
+    let (body, silence) = (asked.body, asked.entered.admitted.rule.silence);
+    let seat = asked.request.conn_data::<Rc<Seat>>();
+    let left = async {
+        match seat {
+            Some(seat) => seat.left().await,
+            None => pending().await,
+        }
+        // A body that breaks off is told of by the body; looked at again whenever the answer is.
+        poll_fn(|_| if body.is_whole() { Poll::Ready(()) } else { Poll::Pending }).await;
+    };
     let begun = Instant::now();
-    tokio::pin!(answering);
+    tokio::pin!(answering, left);
     loop {
         let turn = body.upstreams_turn().map_or_else(Instant::now, |since| since.max(begun));
         tokio::select! {
             biased;
-            answer = &mut answering => return Some(answer),
+            answer = &mut answering => return Ok(answer),
+            () = &mut left => return Err(Failure::Left),
             () = sleep_until(turn + silence) => {
                 let turn = body.upstreams_turn().map(|since| since.max(begun));
                 if turn.is_some_and(|turn| turn + silence <= Instant::now()) {
-                    return None;
+                    return Err(Failure::Late);
                 }
             }
         }
@@ -613,6 +629,7 @@ fn problem(failure: &Failure, entered: &Entered) -> Problem {
         Failure::Client(Fault::Broken) => {
             Problem::new(Code::Malformed, "the body ended before its announced end")
         }
+        Failure::Left => Problem::new(Code::Malformed, "the client went away before the answer"),
     }
 }
 
