@@ -93,10 +93,13 @@ CREATE TABLE autha.challenges (
     secret_hash bytea       NOT NULL UNIQUE,
     -- What it is for, such as the address to change to; sealed for the challenge.
     data        text,
+    -- HMAC of an address that its account can take back: nobody else's until then.
+    email_hash  bytea,
     uses_left   integer     NOT NULL DEFAULT 1,
     created_at  timestamptz NOT NULL,
     expires_at  timestamptz NOT NULL
 );
+CREATE INDEX challenges_email ON autha.challenges (email_hash) WHERE email_hash IS NOT NULL;
 CREATE INDEX challenges_account ON autha.challenges (account, purpose);
 CREATE INDEX challenges_expiry ON autha.challenges (expires_at);
 

@@ -83,6 +83,7 @@ diesel::table! {
         purpose -> Text,
         secret_hash -> Bytea,
         data -> Nullable<Text>,
+        email_hash -> Nullable<Bytea>,
         uses_left -> Int4,
         created_at -> Timestamptz,
         expires_at -> Timestamptz,

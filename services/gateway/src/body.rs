@@ -62,6 +62,7 @@ struct Inner {
     timer: RefCell<Pin<Box<Sleep>>>,
     most_bytes: u64,
     declared: Option<u64>,
+    is_framed: bool,
     pause: Duration,
     deadline: Instant,
     seen_bytes: Cell<u64>,
@@ -110,6 +111,7 @@ impl ClientBody {
             timer: RefCell::new(Box::pin(sleep(pause))),
             most_bytes,
             declared: if let Framing::Sized(bytes) = framing { Some(bytes) } else { None },
+            is_framed: framing != Framing::None,
             pause,
             deadline: Instant::now() + whole,
             seen_bytes: Cell::new(0),
@@ -142,6 +144,13 @@ impl ClientBody {
     /// Why it ended early.
     pub fn fault(&self) -> Option<Fault> {
         self.0.fault.get()
+    }
+
+    /// Whether the client has nothing more to send.
+    pub fn is_whole(&self) -> bool {
+        let inner = &*self.0;
+        let all = inner.declared.is_some_and(|declared| inner.seen_bytes.get() == declared);
+        inner.fault.get().is_none() && (all || inner.ended.get() || !inner.is_framed)
     }
 
     /// Since when it is the upstream's turn; none while the client is awaited.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "what a JSON value lacks is null")]
 
+mod callers;
 mod deletion;
 mod mailbox;
 mod moving;
@@ -24,6 +25,9 @@ use serde_json::Value;
 
 /// The deadline of what comes by itself.
 const SOON: Duration = Duration::from_secs(60);
+
+/// An Ed25519 key.
+const KEY: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA5EnDUV3hgaWX5RprPmPgoXjugFpnryj7sMiqiSZAkCo=\n-----END PUBLIC KEY-----";
 
 /// Sends a JSON body.
 async fn send(client: &Client, method: Method, path: &str, body: Value) -> Result<Answer> {

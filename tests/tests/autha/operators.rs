@@ -2,11 +2,14 @@
 
 use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use orrery_tests::{Person, World};
+use orrery_tests::{Client, Person, World};
 use reqwest::Method;
 use serde_json::json;
 
-use crate::{SOON, bare, internal_id, kid, moving, second_factor, send, somebody};
+use crate::{SOON, bare, fault, internal_id, kid, mailbox, moving, second_factor, send, somebody};
+
+/// A TOTP secret.
+const TOTP: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
 
 #[tokio::test]
 async fn an_operator_suspends_restores_and_leaves_a_line_each() -> Result<()> {
@@ -73,6 +76,127 @@ async fn the_admin_api_wants_an_operator_with_a_second_factor() -> Result<()> {
     Ok(())
 }
 
+/// An operator's client, whose token opens the admin API.
+pub async fn admin(world: &World) -> Result<Client> {
+    let (person, client) = somebody(world).await?;
+    let granted = world.run(&["account", "operator", &internal_id(world, &person).await?], SOON).await?;
+    ensure!(granted.status.success(), "{}", granted.output);
+    let client = client.logged_in(&person).await?;
+    let (_, codes) = second_factor::set_up(&client, &person).await?;
+    let body = json!({"email": person.email, "password": person.password, "scope": "admin", "totpCode": codes.first()});
+    let session = send(&client, Method::POST, "/login", body).await?.expect(200)?;
+    Ok(client.with_token(session.text("access_token")?))
+}
+
+/// An operator's acts, over HTTP or by the command line.
+enum Hand<'a> {
+    Http(&'a Client),
+    Command(&'a World),
+}
+
+impl Hand<'_> {
+    async fn act(&self, person: &Person, act: &str) -> Result<()> {
+        match self {
+            Self::Http(admin) => {
+                let path = format!("/admin/accounts/{}", person.id);
+                match act {
+                    "delete" => bare(admin, Method::DELETE, &path).await?.expect(200)?,
+                    act => bare(admin, Method::POST, &format!("{path}/{act}")).await?.expect(204)?,
+                };
+            }
+            Self::Command(world) => {
+                let yes = if act == "delete" { &["--yes"][..] } else { &[] };
+                let arguments = [&["account", act, person.id.as_str()], yes].concat();
+                let done = world.run(&arguments, SOON).await?;
+                ensure!(done.status.success(), "{}", done.output);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_operator_acts_over_http_and_by_the_command_line_alike() -> Result<()> {
+    let world = mailbox::world(&[]).await?;
+    let _service = world.spawn(&["gateway", "autha"]).await?;
+    let admin = admin(&world).await?;
+    for hand in [Hand::Http(&admin), Hand::Command(&world)] {
+        let (person, client) = somebody(&world).await?;
+        second_factor::set_up(&client, &person).await?;
+        hand.act(&person, "end-sessions").await?;
+        client.me().await?.expect(401)?;
+        world.client()?.login(&person).await?.expect(401)?;
+        hand.act(&person, "reset-second-factor").await?;
+        let client = world.client()?.logged_in(&person).await?;
+        hand.act(&person, "delete").await?;
+        client.me().await?.expect(401)?;
+        client.user(&person.id).await?.expect(410)?;
+        hand.act(&person, "restore").await?;
+        client.user(&person.id).await?.expect(200)?;
+        world.client()?.logged_in(&person).await?;
+        let account = internal_id(&world, &person).await?;
+        ensure!(mailbox::count(&world, &account, "deletion_scheduled").await? == 1);
+    }
+    // An account is made, and its owner sets the password by the mail.
+    let new = Person::new();
+    for secret in [&new.id, &new.email, &new.password] {
+        world.secret(secret);
+    }
+    let body = json!({"id": new.id, "email": new.email, "locale": "fr"});
+    send(&admin, Method::POST, "/admin/accounts", body.clone()).await?.expect(201)?;
+    send(&admin, Method::POST, "/admin/accounts", body).await?.expect(409)?;
+    world.client()?.login(&new).await?.expect(401)?;
+    let link = mailbox::secret(&world, &internal_id(&world, &new).await?, "recover").await?;
+    let set = json!({"token": link, "password": new.password});
+    send(&world.client()?, Method::POST, "/recover", set).await?.expect(204)?;
+    world.client()?.logged_in(&new).await?;
+    // Reserved names are nobody's, whoever gives them.
+    let reserved = json!({"id": "supp0rt", "email": Person::new().email});
+    fault(&send(&admin, Method::POST, "/admin/accounts", reserved).await?, 422, "id", "reserved")?;
+    let refused = world.run(&["account", "create", "supp0rt", "somebody@people.example"], SOON).await?;
+    ensure!(!refused.status.success(), "{}", refused.output);
+
+    let invited = send(&admin, Method::POST, "/admin/invites", json!({})).await?.expect(201)?;
+    world.secret(invited.text("invite")?);
+    ensure!(invited.text("link")?.ends_with(invited.text("invite")?), "{}", invited.body);
+    bare(&admin, Method::GET, "/admin/deletions").await?.expect(200)?;
+    let lines = bare(&admin, Method::GET, "/admin/audit").await?.expect(200)?.body;
+    let acts = lines["lines"].as_array().context("no lines")?;
+    for (action, times) in [
+        ("account.delete", 2),
+        ("account.restore", 2),
+        ("account.reset_second_factor", 2),
+        ("account.end_sessions", 2),
+        ("account.create", 1),
+        ("account.invite", 1),
+    ] {
+        let found = acts.iter().filter(|line| line["action"] == action).count();
+        ensure!(found == times, "{found} lines of {action}: {lines}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_audit_log_is_kept_as_long_as_it_is_configured() -> Result<()> {
+    let world = World::builder().env("ORRERY_AUTHA__AUDIT_LIFETIME", "30d").start().await?;
+    let mut service = world.spawn(&["gateway", "autha"]).await?;
+    let (person, _) = somebody(&world).await?;
+    for _ in 0..2 {
+        let shown = world.run_revealing(&["account", "show", &person.id], &[], SOON).await?;
+        ensure!(shown.status.success(), "{}", shown.output);
+    }
+    let lines = "SELECT count(*) FROM autha.audit";
+    ensure!(world.database().count(lines).await? == 2);
+    let aged = "UPDATE autha.audit SET at = now() - interval '31 days' WHERE id = (SELECT id FROM autha.audit ORDER BY id LIMIT 1)";
+    world.database().execute(aged).await?;
+    service.terminate(SOON).await?;
+    service.restart().await?;
+    orrery_tests::deadline::until(SOON, "the old line to go", async || {
+        world.database().count(lines).await.is_ok_and(|lines| lines == 1)
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_new_signing_key_is_published_before_it_signs_and_no_token_fails() -> Result<()> {
     let world = World::start().await?;
@@ -121,7 +245,8 @@ async fn a_kill_while_everything_is_sealed_anew_loses_nothing_and_the_next_run_g
     let lines: Vec<String> = people
         .iter()
         .map(|person| {
-            json!({"id": person.id, "email": person.email, "password_hash": moving::BCRYPT}).to_string()
+            json!({"id": person.id, "email": person.email, "password_hash": moving::BCRYPT, "totp_secret": TOTP})
+                .to_string()
         })
         .collect();
     let file = world.folder().join("dump.jsonl");
@@ -141,20 +266,50 @@ async fn a_kill_while_everything_is_sealed_anew_loses_nothing_and_the_next_run_g
     command.kill();
     ensure!(world.database().count(prefixes).await? == 2, "it was over before the kill");
     // Whoever was reached and whoever was not logs in.
-    let log_in = async |person: &Person| {
-        let body = json!({"email": person.email, "password": "correct horse"});
+    let log_in = async |n: usize, step: i64| {
+        let code = second_factor::code(TOTP, step)?;
+        let body = json!({"email": people[n].email, "password": "correct horse", "totpCode": code});
         Ok::<_, anyhow::Error>(send(&world.client()?, Method::POST, "/login", body).await?.status)
     };
-    for person in [people.first(), people.last()].into_iter().flatten() {
-        ensure!(log_in(person).await? == 200);
+    for n in [0, 799] {
+        ensure!(log_in(n, 0).await? == 200);
+    }
+    // The next run goes on, and is killed among the second factors.
+    let totp = "SELECT count(DISTINCT split_part(secret, '.', 2)) FROM autha.credentials WHERE kind = 'totp'";
+    ensure!(world.database().count(totp).await? == 1);
+    let (mut command, _) = world.command(&["keys", "rotate", "--data"], &both)?;
+    orrery_tests::deadline::until(SOON, "the first secret", async || {
+        world.database().count(totp).await.is_ok_and(|keys| keys == 2)
+    })
+    .await?;
+    command.kill();
+    ensure!(world.database().count(totp).await? == 2, "it was over before the kill");
+    ensure!(world.database().count(prefixes).await? == 1, "an address was left behind");
+    for n in [1, 798] {
+        ensure!(log_in(n, 0).await? == 200);
     }
     let done = world.run_with(&["keys", "rotate", "--data"], &both, SOON).await?;
     ensure!(done.status.success(), "{}", done.output);
-    ensure!(world.database().count(prefixes).await? == 1);
+    // Nothing lies under the former key, wherever it lies.
+    for (table, column) in [
+        ("accounts", "email_normal"),
+        ("accounts", "email_typed"),
+        ("credentials", "secret"),
+        ("sessions", "device"),
+        ("challenges", "data"),
+        ("signing_keys", "sealed"),
+        ("audit", "actor"),
+        ("audit", "detail"),
+    ] {
+        let keys = format!(
+            "SELECT count(DISTINCT split_part({column}, '.', 2)) FROM autha.{table} WHERE {column} LIKE 'v1.%'"
+        );
+        ensure!(world.database().count(&keys).await? <= 1, "{table}.{column}");
+    }
     drop(service);
     let _service = world.spawn_with(&["gateway", "autha"], &[("ORRERY_KEYS__MASTER", &new)]).await?;
-    for person in [people.first(), people.get(400), people.last()].into_iter().flatten() {
-        ensure!(log_in(person).await? == 200);
+    for n in [0, 400, 799] {
+        ensure!(log_in(n, 1).await? == 200);
     }
     Ok(())
 }

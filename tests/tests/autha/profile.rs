@@ -1,13 +1,12 @@
 //! What people change of their accounts, and how profiles are shown and found.
 
 use anyhow::{Context, Result, ensure};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use orrery_tests::World;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::{bare, fault, internal_id, mailbox, send, somebody};
-
-const ED25519: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA5EnDUV3hgaWX5RprPmPgoXjugFpnryj7sMiqiSZAkCo=\n-----END PUBLIC KEY-----";
+use crate::{KEY, bare, fault, internal_id, mailbox, send, somebody};
 
 #[tokio::test]
 async fn a_client_of_upstream_changes_its_profile_and_its_keys() -> Result<()> {
@@ -23,17 +22,17 @@ async fn a_client_of_upstream_changes_its_profile_and_its_keys() -> Result<()> {
     ensure!(me["preferredUsername"] == "Ada L." && me["summary"] == "Numbers.\nEngines.", "{me}");
     ensure!(me["id"] == person.id, "{me}");
 
-    let added = patch(json!({"publicKeys": ED25519})).await?.expect(200)?.body;
+    let added = patch(json!({"publicKeys": KEY})).await?.expect(200)?.body;
     let id = added[0].as_i64().context("no id")?;
     // Once more changes nothing; many and a removal go together.
-    ensure!(patch(json!({"publicKeys": [ED25519]})).await?.expect(200)?.body == json!([]));
+    ensure!(patch(json!({"publicKeys": [KEY]})).await?.expect(200)?.body == json!([]));
     let shown = client.user(&person.id).await?.expect(200)?.body["publicKeys"].clone();
     ensure!(shown[0]["id"] == id && shown[0]["owner"] == person.id, "{shown}");
     ensure!(
         shown[0]["publicKeyPem"] == shown[0]["public_key_pem"]
             && shown[0]["createdAt"] == shown[0]["created_at"]
     );
-    ensure!(shown[0]["publicKeyPem"].as_str().is_some_and(|pem| pem.trim() == ED25519), "{shown}");
+    ensure!(shown[0]["publicKeyPem"].as_str().is_some_and(|pem| pem.trim() == KEY), "{shown}");
     patch(json!({"publicKeys": id})).await?.expect(200)?;
     ensure!(client.me().await?.body["publicKeys"] == json!([]));
     for bad in
@@ -102,9 +101,67 @@ async fn an_address_changes_when_the_new_mailbox_answers_and_the_old_one_takes_i
     let (to, details) = mailbox::newest(&world, &account, "address_changed").await?;
     ensure!(to == person.email && !details.to_string().contains(&new), "{details}");
     let back = json!({"token": mailbox::secret(&world, &account, "address_changed").await?});
+    // Whoever stole the account cannot keep its owner from it by taking the former address, at sign-up or for an account that there is.
+    let stranger = world.client()?;
+    let squatter = orrery_tests::Person { email: person.email.clone(), ..orrery_tests::Person::new() };
+    fault(&stranger.sign_up(&squatter).await?, 409, "email", "taken")?;
+    let (other, owner) = somebody(&world).await?;
+    let other_account = internal_id(&world, &other).await?;
+    let patch = json!({"email": person.email, "password": other.password});
+    send(&owner, Method::PATCH, "/users/@me", patch).await?.expect(200)?;
+    ensure!(mailbox::count(&world, &other_account, "confirm_address").await? == 0, "it was asked for");
     send(&world.client()?, Method::POST, "/address/take-back", back).await?.expect(204)?;
     client.login(&person).await?.expect(200)?;
     client.me().await?.expect(401)?;
+    // Nobody keeps the other one.
+    stranger.signed_up(&orrery_tests::Person { email: new, ..orrery_tests::Person::new() }).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_address_is_confirmed_for_one_account_only_and_also_while_its_key_is_rotated() -> Result<()> {
+    let (old, new) = (STANDARD.encode([7; 32]), STANDARD.encode([8; 32]));
+    let world = mailbox::world(&[("ORRERY_KEYS__MASTER", &old)]).await?;
+    let wanted = format!("wanted_{}", orrery_tests::Person::new().email);
+    world.secret(&wanted);
+    let service = world.spawn(&["gateway", "autha"]).await?;
+    let (mut links, mut people) = (Vec::new(), Vec::new());
+    for _ in 0..2 {
+        let (person, client) = somebody(&world).await?;
+        let patch = json!({"email": wanted, "password": person.password});
+        send(&client, Method::PATCH, "/users/@me", patch).await?.expect(200)?;
+        let account = internal_id(&world, &person).await?;
+        links.push(mailbox::secret(&world, &account, "confirm_address").await?);
+        people.push((person, client));
+    }
+    let confirm = async |link: &str| {
+        send(&world.client()?, Method::POST, "/address/confirm", json!({"token": link})).await
+    };
+    confirm(&links[0]).await?.expect(204)?;
+    drop(service);
+    // Its hash lies under the former key now, and a new one would be another.
+    let both = [("ORRERY_KEYS__MASTER", new.as_str()), ("ORRERY_KEYS__MASTER_PREVIOUS", old.as_str())];
+    let service = world.spawn_with(&["gateway", "autha"], &both).await?;
+    fault(&confirm(&links[1]).await?, 409, "email", "taken")?;
+    let other = orrery_tests::Person::new();
+    let arguments = ["account", "create", other.id.as_str(), wanted.as_str()];
+    ensure!(
+        !world.run_with(&arguments, &both, crate::SOON).await?.status.success(),
+        "a second account has it"
+    );
+    // What the first one can take back is kept for it under either key.
+    let former = people[0].0.email.clone();
+    let squatter = orrery_tests::Person { email: former, ..orrery_tests::Person::new() };
+    fault(&world.client()?.sign_up(&squatter).await?, 409, "email", "taken")?;
+    let done = world.run_with(&["keys", "rotate", "--data"], &both, crate::SOON).await?;
+    ensure!(done.status.success(), "{}", done.output);
+    drop(service);
+    let _service = world.spawn_with(&["gateway", "autha"], &[("ORRERY_KEYS__MASTER", &new)]).await?;
+    fault(&world.client()?.sign_up(&squatter).await?, 409, "email", "taken")?;
+    let account = internal_id(&world, &people[0].0).await?;
+    let back = json!({"token": mailbox::secret(&world, &account, "address_changed").await?});
+    send(&world.client()?, Method::POST, "/address/take-back", back).await?.expect(204)?;
+    world.client()?.login(&people[0].0).await?.expect(200)?;
     Ok(())
 }
 

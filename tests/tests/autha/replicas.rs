@@ -6,7 +6,7 @@ use orrery_tests::ports::Port;
 use orrery_tests::redis::Redis;
 use orrery_tests::{Client, Person, Service, World, deadline::eventually};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{SOON, internal_id, kid, mailbox, second_factor, send};
 
@@ -208,6 +208,120 @@ async fn codes_and_links_are_used_once() -> Result<()> {
     };
     let answers = at_both(&pair, 4, log_in).await?;
     ensure!(used(&answers, 200) == 1, "{answers:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_many_who_use_a_link_at_once_one_does() -> Result<()> {
+    let world = mailbox::world(&[("ORRERY_AUTHA__SIGN_UP", "invite")]).await?;
+    let pair = pair(&world).await?;
+    let used = |statuses: &[u16]| statuses.iter().filter(|status| (200..300).contains(*status)).count();
+    let once = async |what: &str, path: &str, body: &(dyn Fn() -> Value + Sync)| -> Result<()> {
+        let use_it = async |client: Client| Ok(send(&client, Method::POST, path, body()).await?.status);
+        let answers = at_both(&pair, 6, use_it).await?;
+        // Nothing that is over in the middle of it may be a fault of ours.
+        ensure!(used(&answers) == 1 && answers.iter().all(|status| *status < 500), "{what}: {answers:?}");
+        world.database().execute("DELETE FROM autha.throttle").await
+    };
+    let made = world.run_revealing(&["account", "invite"], &[], SOON).await?;
+    let invite = made.output.lines().find(|line| line.len() == 43).context("no invite")?.to_owned();
+    let sign_up = || {
+        let person = Person::new();
+        for secret in [&person.id, &person.email, &person.password] {
+            world.secret(secret);
+        }
+        json!({"id": person.id, "email": person.email, "password": person.password, "invite": invite})
+    };
+    once("an invite", "/create", &sign_up).await?;
+    ensure!(world.database().count("SELECT count(*) FROM autha.accounts").await? == 1);
+
+    // Somebody whom the operator has made an account for sets the password by a link.
+    let person = Person::new();
+    for secret in [&person.id, &person.email, &person.password] {
+        world.secret(secret);
+    }
+    let made = world.run(&["account", "create", &person.id, &person.email], SOON).await?;
+    ensure!(made.status.success(), "{}", made.output);
+    let account = internal_id(&world, &person).await?;
+    let link = mailbox::secret(&world, &account, "recover").await?;
+    once("a recovery", "/recover", &|| json!({"token": link, "password": person.password})).await?;
+    let told = mailbox::count(&world, &account, "password_changed").await?;
+    ensure!(told == 1, "{told} mails");
+
+    let client = pair.clients[0].logged_in(&person).await?;
+    let moved = format!("moved_{}", person.email);
+    world.secret(&moved);
+    let patch = json!({"email": moved, "password": person.password});
+    send(&client, Method::PATCH, "/users/@me", patch).await?.expect(200)?;
+    let link = mailbox::secret(&world, &account, "confirm_address").await?;
+    once("a change of address", "/address/confirm", &|| json!({"token": link})).await?;
+    let link = mailbox::secret(&world, &account, "address_changed").await?;
+    once("a change taken back", "/address/take-back", &|| json!({"token": link})).await?;
+    // Each of the three was one version and one event.
+    let events = format!(
+        "SELECT count(*) FROM bus.outbox WHERE type = 'com.gravitalia.account.updated.v1' AND subject = '{account}'"
+    );
+    let version = format!("SELECT version FROM autha.accounts WHERE id = '{account}'");
+    let (events, version) = (world.database().count(&events).await?, world.database().count(&version).await?);
+    ensure!((events, version) == (3, 4), "{events} events, version {version}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_code_is_good_for_one_thing_and_one_request_for_one_effect() -> Result<()> {
+    let world = mailbox::world(&[("ORRERY_AUTHA__THROTTLE__ACCOUNT_FAILURES", "1000")]).await?;
+    let pair = pair(&world).await?;
+    let person = Person::new();
+    let client = pair.clients[0].signed_up(&person).await?;
+    let token = client.access_token().context("no token")?.to_owned();
+    let asked = async |method: &Method, path: &str, body: &Value| -> Result<Vec<u16>> {
+        let ask = async |client: Client| {
+            Ok(send(&client.with_token(&token), method.clone(), path, body.clone()).await?.status)
+        };
+        at_both(&pair, 6, ask).await
+    };
+    let well = |answers: &[u16]| answers.iter().filter(|status| (200..300).contains(*status)).count();
+    let count = async |sql: &str| world.database().count(sql).await;
+
+    let key = json!({"publicKeys": crate::KEY});
+    let answers = asked(&Method::PATCH, "/users/@me", &key).await?;
+    ensure!(well(&answers) == 6, "{answers:?}");
+    ensure!(count("SELECT count(*) FROM autha.public_keys").await? == 1, "a key twice");
+    // All get the same archive.
+    let answers = asked(&Method::POST, "/users/@me/export", &json!({"password": person.password})).await?;
+    ensure!(well(&answers) == 6, "{answers:?}");
+    ensure!(count("SELECT count(*) FROM autha.exports").await? <= 2, "an archive for each");
+    let secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+    let set_up = json!({"totpSecret": secret, "totpCode": second_factor::code(secret, -1)?, "password": person.password});
+    let answers = asked(&Method::PUT, "/users/@me/totp", &set_up).await?;
+    ensure!(well(&answers) == 1 && answers.iter().all(|status| *status < 500), "{answers:?}");
+    ensure!(count("SELECT count(*) FROM autha.credentials WHERE kind = 'recovery_code'").await? == 10);
+    // One code, for three things at once.
+    let code = second_factor::code(secret, 0)?;
+    let proof = json!({"password": person.password, "totpCode": code});
+    let log_in = json!({"email": person.email, "password": person.password, "totpCode": code});
+    let (codes, sessions, off) = tokio::try_join!(
+        asked(&Method::POST, "/users/@me/recovery-codes", &proof),
+        asked(&Method::POST, "/login", &log_in),
+        asked(&Method::DELETE, "/users/@me/totp", &proof)
+    )?;
+    let all = [codes, sessions, off].concat();
+    ensure!(all.iter().all(|status| *status < 500), "{all:?}");
+    // Once it is switched off, no code is asked for.
+    let off = count("SELECT count(*) FROM autha.credentials WHERE kind = 'totp'").await? == 0;
+    ensure!(if off { well(&all) >= 1 } else { well(&all) == 1 }, "{all:?}");
+    // Of those who delete at once, one does, and one mail is sent.
+    let person = Person::new();
+    let client = pair.clients[0].signed_up(&person).await?;
+    let token = client.access_token().context("no token")?.to_owned();
+    let delete = async |client: Client| {
+        let body = json!({"password": person.password});
+        Ok(send(&client.with_token(&token), Method::DELETE, "/users/@me", body).await?.status)
+    };
+    let answers = at_both(&pair, 6, delete).await?;
+    ensure!(well(&answers) == 1 && answers.iter().all(|status| *status < 500), "{answers:?}");
+    let account = internal_id(&world, &person).await?;
+    ensure!(mailbox::count(&world, &account, "deletion_scheduled").await? == 1, "a mail for each");
     Ok(())
 }
 

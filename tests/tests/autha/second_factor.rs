@@ -131,3 +131,87 @@ async fn a_forgotten_password_is_set_by_a_link_once_and_the_second_factor_stays(
     log_in(&client, &person, codes.get(2).map(String::as_str)).await?.expect(200)?;
     Ok(())
 }
+
+#[tokio::test]
+async fn every_dangerous_change_wants_the_second_factor_again() -> Result<()> {
+    let world = World::start().await?;
+    let _service = world.spawn(&["gateway", "autha"]).await?;
+    let (person, client) = somebody(&world).await?;
+    let (_, codes) = set_up(&client, &person).await?;
+    let before = world.database().count("SELECT count(*) FROM bus.outbox").await?;
+    let new = format!("new_{}", person.email);
+    world.secret(&new);
+    let dangerous = [
+        (Method::PATCH, "/users/@me", json!({"newPassword": Person::new().password})),
+        (Method::PATCH, "/users/@me", json!({"email": new})),
+        (Method::PATCH, "/users/@me", json!({"totpSecret": ""})),
+        (Method::DELETE, "/users/@me/totp", json!({})),
+        (Method::POST, "/users/@me/recovery-codes", json!({})),
+        (Method::POST, "/users/@me/export", json!({})),
+        (Method::DELETE, "/users/@me", json!({})),
+    ];
+    for (method, path, body) in &dangerous {
+        let mut body = body.clone();
+        // Neither the token alone nor the password beside it.
+        ensure!(send(&client, method.clone(), path, body.clone()).await?.status == 422, "{method} {path}");
+        body["password"] = json!(person.password);
+        let answer = send(&client, method.clone(), path, body).await?;
+        fault(&answer, 401, "totpCode", "missing").with_context(|| format!("{method} {path}"))?;
+    }
+    ensure!(world.database().count("SELECT count(*) FROM bus.outbox").await? == before, "something changed");
+    // With all of it the last of them is done.
+    let proof = json!({"password": person.password, "totpCode": codes.first()});
+    send(&client, Method::DELETE, "/users/@me", proof).await?.expect(200)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn links_end_when_they_say() -> Result<()> {
+    let world = mailbox::world(&[("ORRERY_AUTHA__VERIFICATION", "ask")]).await?;
+    let _service = world.spawn(&["gateway", "autha"]).await?;
+    let (person, client) = somebody(&world).await?;
+    let account = internal_id(&world, &person).await?;
+    let verify = mailbox::secret(&world, &account, "verify").await?;
+    send(&client, Method::POST, "/recover/request", json!({"email": person.email})).await?.expect(202)?;
+    let recover = mailbox::secret(&world, &account, "recover").await?;
+    let new = format!("new_{}", person.email);
+    world.secret(&new);
+    let patch = json!({"email": new, "password": person.password});
+    send(&client, Method::PATCH, "/users/@me", patch).await?.expect(200)?;
+    let confirm = mailbox::secret(&world, &account, "confirm_address").await?;
+    let over = async || {
+        let sql =
+            "UPDATE autha.challenges SET created_at = created_at - (expires_at - now()), expires_at = now()";
+        world.database().execute(sql).await
+    };
+    for (purpose, lifetime) in [("verify", "3 days"), ("recover", "1 hour"), ("change_address", "3 days")] {
+        let sql = format!(
+            "SELECT count(*) FROM autha.challenges WHERE purpose = '{purpose}' AND expires_at - created_at <= interval '{lifetime}'"
+        );
+        ensure!(world.database().count(&sql).await? == 1, "{purpose} is good for longer than {lifetime}");
+    }
+    over().await?;
+    for (path, token) in [("/verify", &verify), ("/recover", &recover), ("/address/confirm", &confirm)] {
+        let body = json!({"token": token, "password": person.password});
+        fault(&send(&client, Method::POST, path, body).await?, 422, "token", "invalid_token")
+            .with_context(|| path)?;
+    }
+    world.database().execute("DELETE FROM autha.throttle").await?;
+    // The former address takes a change back for 7 days, and then it is free.
+    let patch = json!({"email": new, "password": person.password});
+    send(&client, Method::PATCH, "/users/@me", patch).await?.expect(200)?;
+    let confirm = json!({"token": mailbox::secret(&world, &account, "confirm_address").await?});
+    send(&client, Method::POST, "/address/confirm", confirm).await?.expect(204)?;
+    let back = mailbox::secret(&world, &account, "address_changed").await?;
+    let lifetime = "SELECT count(*) FROM autha.challenges WHERE purpose = 'take_back' AND expires_at - created_at = interval '7 days'";
+    ensure!(world.database().count(lifetime).await? == 1);
+    over().await?;
+    fault(
+        &send(&client, Method::POST, "/address/take-back", json!({"token": back})).await?,
+        422,
+        "token",
+        "invalid_token",
+    )?;
+    world.client()?.signed_up(&Person { email: person.email.clone(), ..Person::new() }).await?;
+    Ok(())
+}

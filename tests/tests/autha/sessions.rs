@@ -7,7 +7,10 @@ use orrery_tests::{Client, Person, World, deadline::eventually, pictures};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{SOON, bare, send, somebody};
+use crate::{KEY, SOON, bare, internal_id, mailbox, operators, second_factor, send, somebody};
+
+/// A TOTP secret.
+const TOTP: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
 
 #[tokio::test]
 async fn sessions_are_listed_and_ended_one_by_one_and_all() -> Result<()> {
@@ -131,70 +134,178 @@ async fn all_changes_at_once_end_without_a_deadlock() -> Result<()> {
     Ok(())
 }
 
-/// What changes an account, its sessions or its tokens.
-const CHANGES: [&str; 13] = [
+/// What changes an account, its sessions or its tokens: by its owner, by links and by an operator.
+const CHANGES: [&str; 24] = [
     "refresh",
     "revoke",
+    "end one",
     "end all",
     "log out",
     "log in",
     "summary",
     "public key",
+    "new password",
+    "new address",
+    "totp on",
+    "totp off",
     "export",
     "put picture",
     "delete picture",
     "delete",
     "recovery mail",
+    "recover",
     "verification mail",
+    "verify",
+    "confirm",
+    "suspend",
+    "restore",
+    "reset second factor",
 ];
 
-const KEY: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA5EnDUV3hgaWX5RprPmPgoXjugFpnryj7sMiqiSZAkCo=\n-----END PUBLIC KEY-----";
-
-async fn change(name: &str, client: &Client, person: &Person) -> Result<u16> {
-    let refresh = client.refresh_token().context("no token")?;
-    let password = json!({"password": person.password});
-    let post = async |path: &str, body: Value| send(client, Method::POST, path, body).await;
-    let patch = async |body: Value| send(client, Method::PATCH, "/users/@me", body).await;
-    let answer = match name {
-        "refresh" => client.refresh(refresh).await?,
-        "revoke" => post("/oauth/revoke", json!({"token": refresh})).await?,
-        "end all" => bare(client, Method::DELETE, "/users/@me/sessions").await?,
-        "log out" => bare(client, Method::POST, "/logout").await?,
-        "log in" => client.login(person).await?,
-        "summary" => patch(json!({"summary": "x"})).await?,
-        "public key" => patch(json!({"publicKeys": KEY})).await?,
-        "export" => post("/users/@me/export", password).await?,
-        "put picture" => client.put_avatar(pictures::gradient_png(16, 16)?, "image/png").await?,
-        "delete picture" => client.delete_avatar().await?,
-        "delete" => send(client, Method::DELETE, "/users/@me", password).await?,
-        "recovery mail" => post("/recover/request", json!({"email": person.email})).await?,
-        "verification mail" => bare(client, Method::POST, "/users/@me/verification").await?,
-        other => anyhow::bail!("what is {other}?"),
-    };
-    Ok(answer.status)
+/// What is needed for them.
+struct Actors<'a> {
+    person: &'a Person,
+    client: Client,
+    admin: &'a Client,
+    /// Links that recover, verify and confirm.
+    links: [String; 3],
 }
 
-#[tokio::test]
+impl Actors<'_> {
+    async fn change(&self, name: &str) -> Result<u16> {
+        let Self { person, client, admin, links } = self;
+        let refresh = client.refresh_token().context("no token")?;
+        let password = json!({"password": person.password});
+        let post = async |path: &str, body: Value| send(client, Method::POST, path, body).await;
+        let patch = async |body: Value| send(client, Method::PATCH, "/users/@me", body).await;
+        let act = async |what: &str| {
+            let path = format!("/admin/accounts/{}/{what}", person.id);
+            send(admin, Method::POST, &path, json!({})).await
+        };
+        let answer = match name {
+            "refresh" => client.refresh(refresh).await?,
+            "revoke" => post("/oauth/revoke", json!({"token": refresh})).await?,
+            "end one" => {
+                let sessions = bare(client, Method::GET, "/users/@me/sessions").await?;
+                let id = sessions.body["sessions"][0]["id"].as_str().unwrap_or("none").to_owned();
+                bare(client, Method::DELETE, &format!("/users/@me/sessions/{id}")).await?
+            }
+            "end all" => bare(client, Method::DELETE, "/users/@me/sessions").await?,
+            "log out" => bare(client, Method::POST, "/logout").await?,
+            "log in" => client.login(person).await?,
+            "summary" => patch(json!({"summary": "x"})).await?,
+            "public key" => patch(json!({"publicKeys": KEY})).await?,
+            "new password" => {
+                patch(json!({"newPassword": person.password, "password": person.password})).await?
+            }
+            "new address" => {
+                patch(json!({"email": format!("new_{}", person.email), "password": person.password})).await?
+            }
+            "totp on" => {
+                let code = second_factor::code(TOTP, 0)?;
+                patch(json!({"totpSecret": TOTP, "totpCode": code, "password": person.password})).await?
+            }
+            "totp off" => {
+                let code = second_factor::code(TOTP, 1)?;
+                patch(json!({"totpSecret": "", "totpCode": code, "password": person.password})).await?
+            }
+            "export" => post("/users/@me/export", password).await?,
+            "put picture" => client.put_avatar(pictures::gradient_png(16, 16)?, "image/png").await?,
+            "delete picture" => client.delete_avatar().await?,
+            "delete" => send(client, Method::DELETE, "/users/@me", password).await?,
+            "recovery mail" => post("/recover/request", json!({"email": person.email})).await?,
+            "recover" => post("/recover", json!({"token": links[0], "password": person.password})).await?,
+            "verification mail" => bare(client, Method::POST, "/users/@me/verification").await?,
+            "verify" => post("/verify", json!({"token": links[1]})).await?,
+            "confirm" => post("/address/confirm", json!({"token": links[2]})).await?,
+            "suspend" | "restore" => act(name).await?,
+            "reset second factor" => act("reset-second-factor").await?,
+            other => anyhow::bail!("what is {other}?"),
+        };
+        Ok(answer.status)
+    }
+}
+/// The account is as new, and what it left behind is old enough for the maintenance, which runs beside.
+async fn renew(world: &World, person: &Person) -> Result<()> {
+    let own = format!("(SELECT id FROM autha.accounts WHERE vanity = '{}')", person.id);
+    world
+        .database()
+        .execute(&format!(
+            "UPDATE autha.accounts SET suspended_at = NULL, purge_at = NULL, email_verified_at = NULL WHERE id = {own}; \
+             DELETE FROM autha.credentials WHERE account = {own} AND kind <> 'password'; \
+             UPDATE autha.refresh_tokens SET expires_at = now() - interval '1 day' WHERE used_at IS NOT NULL AND expires_at > now(); \
+             UPDATE autha.sessions SET used_at = now() - interval '40 days' WHERE ended_at IS NOT NULL AND used_at > now() - interval '1 day'"
+        ))
+        .await
+}
+
+/// Links of three templates, for changes that use them.
+async fn links(world: &World, person: &Person, client: &Client, pair: [&str; 2]) -> Result<[String; 3]> {
+    let account = internal_id(world, person).await?;
+    let mut links = [String::new(), String::new(), String::new()];
+    for (n, (change, template)) in
+        [("recover", "recover"), ("verify", "verify"), ("confirm", "confirm_address")].into_iter().enumerate()
+    {
+        if !pair.contains(&change) {
+            continue;
+        }
+        match change {
+            "recover" => {
+                let body = json!({"email": person.email});
+                send(client, Method::POST, "/recover/request", body).await?.expect(202)?;
+            }
+            "verify" => bare(client, Method::POST, "/users/@me/verification").await?.expect(202).map(drop)?,
+            _ => {
+                let body = json!({"email": format!("new_{}", person.email), "password": person.password});
+                send(client, Method::PATCH, "/users/@me", body).await?.expect(200)?;
+            }
+        }
+        links[n] = mailbox::secret(world, &account, template).await?;
+    }
+    Ok(links)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_pair_of_changes_at_once_ends_without_a_deadlock() -> Result<()> {
     let many = "100000";
-    let world = World::builder()
-        .env("ORRERY_AUTHA__VERIFICATION", "ask")
-        .env("ORRERY_AUTHA__THROTTLE__MAILBOX_MAILS", many)
-        .start()
-        .await?;
+    let world = mailbox::world(&[
+        ("ORRERY_AUTHA__VERIFICATION", "ask"),
+        ("ORRERY_AUTHA__THROTTLE__MAILBOX_MAILS", many),
+        ("ORRERY_AUTHA__THROTTLE__ACCOUNT_FAILURES", many),
+        ("ORRERY_AUTHA__THROTTLE__ACCOUNT_FAILURES_TOTAL", many),
+    ])
+    .await?;
     let _service = world.spawn(&["gateway", "autha"]).await?;
-    let (person, client) = somebody(&world).await?;
+    let admin = operators::admin(&world).await?;
+    // Which changes were made at least once, and not only refused.
+    let mut made = std::collections::BTreeSet::new();
     for (n, first) in CHANGES.iter().enumerate() {
+        let mut somebody_new = somebody(&world).await?;
         for second in &CHANGES[n..] {
-            // It also takes a deletion back.
-            let client = client.logged_in(&person).await?;
-            let pair = [first, second, first, second];
-            for status in join_all(pair.map(|name| change(name, &client, &person))).await {
+            let pair = [*first, *second];
+            renew(&world, &somebody_new.0).await?;
+            let (person, client) = &somebody_new;
+            let client = client.logged_in(person).await?;
+            let links = links(&world, person, &client, pair).await?;
+            let actors = Actors { person, client, admin: &admin, links };
+            if pair.contains(&"totp off") {
+                actors.change("totp on").await?;
+            }
+            let names = [*first, *second, *first, *second];
+            for (name, status) in names.iter().zip(join_all(names.map(|name| actors.change(name))).await) {
                 let status = status?;
                 ensure!(status < 500, "{first} and {second}: {status}");
+                if status < 400 {
+                    made.insert(*name);
+                }
+            }
+            if pair.contains(&"confirm") {
+                somebody_new = somebody(&world).await?;
             }
         }
     }
+    let never: Vec<_> = CHANGES.iter().filter(|name| !made.contains(*name)).collect();
+    ensure!(never.is_empty(), "never made: {never:?}");
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     ensure!(world.database().count(deadlocks).await? == 0, "a deadlock");
     Ok(())

@@ -141,3 +141,16 @@ async fn an_instance_for_the_invited_takes_each_invite_once() -> Result<()> {
     send(&client, Method::POST, "/create", invited(&first)).await?.expect(201)?;
     fault(&send(&client, Method::POST, "/create", invited(&second)).await?, 422, "invite", "invalid_invite")
 }
+
+#[tokio::test]
+async fn a_closed_instance_takes_nobody_but_whom_its_operator_makes() -> Result<()> {
+    let world = World::builder().env("ORRERY_AUTHA__SIGN_UP", "closed").start().await?;
+    let _service = world.spawn(&["gateway", "autha"]).await?;
+    let (client, person) = (world.client()?, Person::new());
+    client.sign_up(&person).await?.expect(403)?;
+    ensure!(world.database().count("SELECT count(*) FROM autha.accounts").await? == 0);
+    let made = world.run(&["account", "create", &person.id, &person.email], crate::SOON).await?;
+    ensure!(made.status.success(), "{}", made.output);
+    client.user(&person.id).await?.expect(200)?;
+    Ok(())
+}

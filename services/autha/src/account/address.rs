@@ -43,9 +43,7 @@ pub async fn ask(
 ) -> Result<(), ChangeError> {
     challenge::end(connection, account.id, Purpose::ChangeAddress).await?;
     let hashes = with.tools.vault.email.macs(address.normal().as_bytes());
-    let taken: i64 =
-        accounts::table.filter(accounts::email_hash.eq_any(hashes)).count().get_result(connection).await?;
-    if taken > 0 {
+    if is_taken(connection, &hashes, account.id, with.now).await? {
         return Ok(());
     }
     let lifetime = with.tools.config.verify_lifetime;
@@ -61,6 +59,22 @@ pub async fn ask(
     Ok(())
 }
 
+/// Whether an address is an account's, under whichever key its hash lies, or is kept for another account than `but`, which can take it back: whoever
+/// stole an account does not keep its owner from that by signing up with it.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn is_taken(
+    connection: &mut AsyncPgConnection,
+    hashes: &[Vec<u8>],
+    but: Uuid,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let owners: i64 =
+        accounts::table.filter(accounts::email_hash.eq_any(hashes)).count().get_result(connection).await?;
+    Ok(owners > 0 || challenge::keeps_address(connection, hashes, but, now).await?)
+}
+
 async fn link(
     connection: &mut AsyncPgConnection,
     with: &Circumstances,
@@ -71,11 +85,16 @@ async fn link(
 ) -> Result<Link, ChangeError> {
     let id = with.tools.random.uuid_v7(&with.tools.clock);
     let data = with.tools.vault.challenges.seal(address.typed().as_bytes(), &id.to_string())?;
+    let email_hash = match purpose {
+        Purpose::TakeBack => Some(with.tools.vault.email.mac(address.normal().as_bytes())?),
+        _ => None,
+    };
     let new = NewChallenge {
         id,
         account: Some(account),
         purpose,
         data: Some(&data),
+        email_hash,
         uses: 1,
         now: with.now,
         lifetime,
@@ -219,6 +238,11 @@ async fn replace(
 ) -> Result<(), ChangeError> {
     let new = address_in(with, challenge)?;
     let old = with.address_of(account)?;
+    // Somebody may have been faster since the mail was sent.
+    let hashes = with.tools.vault.email.macs(new.normal().as_bytes());
+    if is_taken(connection, &hashes, account.id, with.now).await? {
+        return Err(ChangeError::AddressTaken);
+    }
     set(connection, with, account.id, &new, Some(with.now)).await?;
     // Whoever asked for another one with the former address has to ask again.
     challenge::end(connection, account.id, Purpose::ChangeAddress).await?;

@@ -74,6 +74,7 @@ pub async fn recovery_link(
         account: Some(account),
         purpose: Purpose::Recover,
         data: None,
+        email_hash: None,
         uses: 1,
         now: with.now,
         lifetime,

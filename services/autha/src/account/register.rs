@@ -13,6 +13,7 @@ use orrery_store::{StoreError, outbox::About};
 use uuid::Uuid;
 
 use super::{
+    address,
     change::{Change, Circumstances, Conflicting},
     links::Links,
     lookup,
@@ -183,15 +184,14 @@ pub async fn taken(
     connection: &mut AsyncPgConnection,
     vanity: &str,
     email_hashes: &[Vec<u8>],
+    now: DateTime<Utc>,
 ) -> Result<Taken, StoreError> {
     let name: i64 =
         accounts::table.filter(accounts::vanity.eq(vanity)).count().get_result(connection).await?;
-    let address: i64 = accounts::table
-        .filter(accounts::email_hash.eq_any(email_hashes))
-        .count()
-        .get_result(connection)
-        .await?;
-    Ok(Taken { vanity: name > 0 || lookup::is_given_up(connection, vanity).await?, email: address > 0 })
+    Ok(Taken {
+        vanity: name > 0 || lookup::is_given_up(connection, vanity).await?,
+        email: address::is_taken(connection, email_hashes, Uuid::nil(), now).await?,
+    })
 }
 
 #[async_trait]
@@ -215,12 +215,13 @@ impl Change for RegisterAccount {
                 return Err(RegisterError::Invite);
             }
         }
-        if lookup::is_given_up(connection, &self.vanity).await? {
-            return Err(RegisterError::Taken(Taken { vanity: true, email: false }));
-        }
         let id = self.account.0;
         let (owner, vault) = (self.account.to_string(), &with.tools.vault);
         let normal = self.address.normal().as_bytes();
+        // Under a former key it is no conflict in the table, and neither is one that can be taken back.
+        if address::is_taken(connection, &vault.email.macs(normal), id, with.now).await? {
+            return Err(RegisterError::Taken(Taken { vanity: false, email: true }));
+        }
         let account = NewAccount {
             id,
             vanity: &self.vanity,
@@ -232,6 +233,10 @@ impl Change for RegisterAccount {
             created_at: with.now,
         };
         diesel::insert_into(accounts::table).values(&account).execute(connection).await?;
+        // Looked for once the row is there, which waited for whoever is removing the former one.
+        if lookup::is_given_up(connection, &self.vanity).await? {
+            return Err(RegisterError::Taken(Taken { vanity: true, email: false }));
+        }
         let credential = with.tools.random.uuid_v7(&with.tools.clock);
         credentials::insert(connection, (credential, id), Kind::Password, &self.password_hash, 0, with.now)
             .await?;
@@ -312,6 +317,7 @@ pub async fn verification_link(
         account: Some(account),
         purpose: Purpose::Verify,
         data: None,
+        email_hash: None,
         uses: 1,
         now: with.now,
         lifetime,

@@ -8,6 +8,7 @@ use orrery_schemas::{
     email::{Details, Template},
     events::Changed,
 };
+use oxilangtag::LanguageTag;
 use uuid::Uuid;
 
 use super::{
@@ -26,6 +27,16 @@ use crate::{
     schema::accounts,
     session::{self, principal::Principal},
 };
+
+/// Longest name and summary, in characters.
+pub const LONGEST_NAME: usize = 64;
+pub const LONGEST_SUMMARY: usize = 1000;
+
+/// A well-formed language tag of RFC 5646, in its customary case; the longest that the standard asks for has 35 characters.
+pub fn language_tag(text: &str) -> Option<String> {
+    let tag = LanguageTag::parse_and_normalize(text).ok().filter(|_| text.len() <= 35)?;
+    Some(tag.into_inner())
+}
 
 /// Changes an account.
 pub struct UpdateAccount {

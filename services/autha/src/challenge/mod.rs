@@ -64,6 +64,7 @@ struct NewRow<'a> {
     purpose: &'a str,
     secret_hash: Vec<u8>,
     data: Option<&'a str>,
+    email_hash: Option<Vec<u8>>,
     uses_left: i32,
     created_at: DateTime<Utc>,
     expires_at: DateTime<Utc>,
@@ -79,6 +80,8 @@ pub struct NewChallenge<'a> {
     pub purpose: Purpose,
     /// What it is for, sealed for `id`.
     pub data: Option<&'a str>,
+    /// HMAC of an address that is kept for its account meanwhile.
+    pub email_hash: Option<Vec<u8>>,
     /// How often it can be used.
     pub uses: i32,
     /// The time.
@@ -116,6 +119,7 @@ pub async fn begin(
         purpose: new.purpose.name(),
         secret_hash: sha256(secret.as_text().as_bytes()),
         data: new.data,
+        email_hash: new.email_hash,
         uses_left: new.uses,
         created_at: new.now,
         expires_at: new.now + lifetime,
@@ -145,6 +149,28 @@ pub async fn find(
         .first(connection)
         .await
         .optional()?)
+}
+
+/// Whether an address with one of these hashes is kept for another account than `but`, which can take it back.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn keeps_address(
+    connection: &mut AsyncPgConnection,
+    email_hashes: &[Vec<u8>],
+    but: Uuid,
+    now: DateTime<Utc>,
+) -> Result<bool, StoreError> {
+    let kept: i64 = challenges::table
+        .filter(challenges::email_hash.eq_any(email_hashes))
+        .filter(challenges::account.ne(but))
+        .filter(challenges::expires_at.gt(now))
+        .filter(challenges::created_at.le(now + stored_time::SKEW))
+        .filter(challenges::uses_left.gt(0))
+        .count()
+        .get_result(connection)
+        .await?;
+    Ok(kept > 0)
 }
 
 /// Uses a challenge once; false when another request was first.

@@ -164,9 +164,13 @@ impl ExportMaker {
         }
         let key = format!("{PREFIX}{}/{}.zip", leased.account, leased.id);
         self.objects.put(&key, "application/zip", size_bytes, packed.into()).await?;
-        let finish = FinishExport { account: leased.account, export: leased.id, key, size_bytes };
-        perform(self.tools.clone(), finish, self.tools.random.trace()).await?;
-        Ok(())
+        let finish =
+            FinishExport { account: leased.account, export: leased.id, key: key.clone(), size_bytes };
+        match perform(self.tools.clone(), finish, self.tools.random.trace()).await {
+            // The account went meanwhile, and its folder may have been emptied before this came into it. The sweeper removes what a crash leaves here.
+            Err(ChangeError::Gone) => Ok(self.objects.delete(&[key]).await?),
+            done => Ok(done?),
+        }
     }
 
     /// Removes what was fetched, or not fetched in time.

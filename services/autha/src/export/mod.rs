@@ -5,7 +5,7 @@ mod gather;
 pub mod maker;
 mod request;
 
-pub use request::{AskExport, TakeExport, newest, ready};
+pub use request::{AskExport, TakeExport, named, newest, ready};
 
 /// The prefix of every archive's key: `exports/{account}/{export}.zip`.
 pub const PREFIX: &str = "exports/";

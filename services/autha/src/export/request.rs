@@ -1,5 +1,7 @@
 //! The row of an export: asked for, ready, fetched once.
 
+use std::collections::HashMap;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper};
@@ -56,6 +58,23 @@ pub async fn newest(connection: &mut AsyncPgConnection, account: Uuid) -> Result
         .first(connection)
         .await
         .optional()?)
+}
+
+/// The exports among `ids` whose archives are wanted, each of them with `true`.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn named(
+    connection: &mut AsyncPgConnection,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, bool>, StoreError> {
+    let wanted: Vec<Uuid> = exports::table
+        .filter(exports::id.eq_any(ids))
+        .filter(exports::state.eq_any(["pending", "ready", "fetched"]))
+        .select(exports::id)
+        .load(connection)
+        .await?;
+    Ok(wanted.into_iter().map(|id| (id, true)).collect())
 }
 
 /// Asks for an export; one that is not ready yet is the answer to every further request.

@@ -20,7 +20,7 @@ use crate::{
     account::{
         deletion::DeleteAccount,
         keys::KeyChange,
-        update::{UpdateAccount, Updated},
+        update::{LONGEST_NAME, LONGEST_SUMMARY, UpdateAccount, Updated},
     },
     credential::{proof::Proof, public_key::PublicKey, second_factor::FactorChange, totp::TotpSecret},
     http::fields::Reader,
@@ -28,9 +28,6 @@ use crate::{
     throttle::Attempt,
 };
 
-/// Longest name and summary, in characters.
-const LONGEST_NAME: usize = 64;
-const LONGEST_SUMMARY: usize = 1000;
 /// The most keys that one request adds or removes.
 const MOST_KEYS: usize = 64;
 

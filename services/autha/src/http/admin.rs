@@ -186,7 +186,7 @@ pub async fn create(
 ) -> Result<HttpResponse, Problem> {
     let principal = operator(&request, &app).await?;
     let mut fields = Reader::new(body::json(&request, payload).await?);
-    let vanity = fields.vanity("id");
+    let vanity = fields.vanity("id", &app.config.reserved_names);
     let address = fields.email("email", app.config.international_addresses);
     let locale = fields.locale("locale");
     let password = if fields.has("password") { fields.password("password") } else { None };

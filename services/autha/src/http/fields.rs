@@ -2,12 +2,14 @@
 
 use orrery_schemas::{address::Address, problems::Code};
 use orrery_web::problem::{FieldError, Problem};
-use oxilangtag::LanguageTag;
 use serde_json::{Map, Value};
 use unicode_normalization::UnicodeNormalization;
 use zeroize::Zeroizing;
 
-use crate::{account::vanity::Vanity, password::Password};
+use crate::{
+    account::{reserved, update::language_tag, vanity::Vanity},
+    password::Password,
+};
 
 /// Reads fields and gathers their faults.
 pub struct Reader {
@@ -52,18 +54,20 @@ impl Reader {
         text
     }
 
-    /// The name.
-    pub fn vanity(&mut self, field: &str) -> Option<Vanity> {
+    /// A new name, which is none of the reserved ones.
+    pub fn vanity(&mut self, field: &str, reserved: &[String]) -> Option<Vanity> {
         let text = self.required(field)?;
-        let vanity = Vanity::parse(&text);
-        if vanity.is_none() {
-            self.fault(
-                field,
-                "invalid_id",
-                format!("'{field}' must be 2 to 64 letters (A-Z, a-z), digits or underscores"),
-            );
+        let Some(vanity) = Vanity::parse(&text) else {
+            let message = format!("'{field}' must be 2 to 64 letters (A-Z, a-z), digits or underscores");
+            self.fault(field, "invalid_id", message);
+            return None;
+        };
+        if reserved::is_reserved(&vanity.key, reserved) {
+            let message =
+                format!("this {field} is reserved, or could be taken for one that is; choose another");
+            self.fault(field, "reserved", message);
         }
-        vanity
+        Some(vanity)
     }
 
     /// An address that mail can be sent to.
@@ -117,11 +121,8 @@ impl Reader {
     /// A language tag; English where none is given.
     pub fn locale(&mut self, field: &str) -> Option<String> {
         let Some(text) = self.optional(field) else { return Some("en".to_owned()) };
-        // A well-formed tag of RFC 5646, in its customary case; the longest that the standard asks for has 35 characters.
-        if text.len() <= 35
-            && let Ok(tag) = LanguageTag::parse_and_normalize(&text)
-        {
-            return Some(tag.into_inner());
+        if let Some(tag) = language_tag(&text) {
+            return Some(tag);
         }
         self.fault(
             field,
@@ -152,7 +153,7 @@ mod tests {
     fn every_fault_is_told_by_its_field() {
         let object = serde_json::json!({"id": 5, "email": "x", "password": "short", "locale": "e"});
         let mut reader = Reader::new(object.as_object().unwrap().clone());
-        reader.vanity("id");
+        reader.vanity("id", &[]);
         reader.email("email", false);
         reader.password("password");
         reader.locale("locale");

@@ -85,6 +85,8 @@ pub fn server(config: &Config, application: &Application, health: Health) -> std
     .workers(workers)
     .keep_alive(Duration::from_secs(75))
     .client_request_timeout(Duration::from_secs(10))
+    // A caller who closes waits for no answer: what was not begun for them has no effect. The gateway passes it on so.
+    .h1_allow_half_closed(false)
     .shutdown_timeout(5)
     .disable_signals()
     .listen(listener);

@@ -18,7 +18,6 @@ use crate::{
     account::{
         address::TellOwner,
         register::{self, Kept, RegisterAccount, RegisterError, Registered, Repeatable, Taken},
-        reserved,
         vanity::Vanity,
     },
     config::{SignUp as Policy, Verification},
@@ -126,20 +125,11 @@ fn registration(
 }
 
 fn read(app: &AppState, mut fields: Reader) -> Result<SignUp, Problem> {
-    let vanity = fields.vanity("id");
+    let vanity = fields.vanity("id", &app.config.reserved_names);
     let address = fields.email("email", app.config.international_addresses);
     let password = fields.password("password");
     let locale = fields.locale("locale");
     let invite = fields.optional("invite");
-    if let Some(vanity) = &vanity
-        && reserved::is_reserved(&vanity.key, &app.config.reserved_names)
-    {
-        fields.fault(
-            "id",
-            "reserved",
-            "this id is reserved, or could be taken for one that is; choose another",
-        );
-    }
     let invite = match app.config.sign_up() {
         Policy::Open => None,
         Policy::Closed => {
@@ -228,13 +218,15 @@ fn repeatable(app: &AppState, key: Option<&Key>, answer: &str) -> Result<Option<
 /// Refuses what is somebody's, both name and address at once, unless this very request was answered before. Where addresses are verified first, an
 /// address that is taken is not told: its owner is, by mail, after the same work.
 async fn refuse_taken(app: &AppState, key: Option<Key>, sign_up: &SignUp) -> Result<Option<String>, Problem> {
-    let vanity = sign_up.vanity.key.clone();
+    let (vanity, now) = (sign_up.vanity.key.clone(), app.clock.now());
     let hashes = app.vault.email.macs(sign_up.address.normal().as_bytes());
-    let mut taken = app
-        .pool
-        .run(move |mut connection| async move { register::taken(&mut connection, &vanity, &hashes).await })
-        .await
-        .map_err(|error| fault::store(&error))?;
+    let mut taken =
+        app.pool
+            .run(move |mut connection| async move {
+                register::taken(&mut connection, &vanity, &hashes, now).await
+            })
+            .await
+            .map_err(|error| fault::store(&error))?;
     if app.config.verification == Verification::Require {
         taken.email = false;
     }

@@ -2,21 +2,27 @@
 //! cannot be taken is written down with the reason, and the next one is.
 
 use async_trait::async_trait;
-use diesel::{ExpressionMethods, Insertable, OptionalExtension, QueryDsl};
+use chrono::{DateTime, Utc};
+use diesel::{
+    ExpressionMethods, Insertable, OptionalExtension, QueryDsl,
+    result::{DatabaseErrorKind, Error as DieselError},
+};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl};
 use orrery_schemas::{address::Address, events::AccountCreated, ids::AccountId};
 use orrery_seal::SealError;
 use orrery_store::{StoreError, outbox::About};
-use oxilangtag::LanguageTag;
 use serde_json::{Map, Value};
+use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
 use super::formats::{FirebaseParameters, Format, Refused, arriving};
 use crate::{
     account::{
         change::{Change, Circumstances, Conflicting},
+        error::ChangeError,
         keys::{self, KeyChange},
-        register, reserved,
+        lookup, register, reserved,
+        update::{LONGEST_NAME, LONGEST_SUMMARY, language_tag},
         vanity::Vanity,
     },
     credential::{
@@ -48,8 +54,8 @@ impl Conflicting for ImportError {
     }
 }
 
-impl From<diesel::result::Error> for ImportError {
-    fn from(error: diesel::result::Error) -> Self {
+impl From<DieselError> for ImportError {
+    fn from(error: DieselError) -> Self {
         Self::Store(error.into())
     }
 }
@@ -76,7 +82,7 @@ pub async fn begin(
     id: Uuid,
     format: Format,
     digest: &[u8],
-    now: chrono::DateTime<chrono::Utc>,
+    now: DateTime<Utc>,
 ) -> Result<Imported, StoreError> {
     diesel::insert_into(imports::table)
         .values((
@@ -104,7 +110,7 @@ pub async fn begin(
 pub async fn finish(
     connection: &mut AsyncPgConnection,
     import: Uuid,
-    now: chrono::DateTime<chrono::Utc>,
+    now: DateTime<Utc>,
 ) -> Result<(), StoreError> {
     diesel::update(imports::table.find(import)).set(imports::finished_at.eq(now)).execute(connection).await?;
     Ok(())
@@ -155,6 +161,50 @@ pub struct ImportBatch {
     pub firebase: FirebaseParameters,
 }
 
+/// Why a row became no account.
+enum RowError {
+    /// It is left out, and the next one is taken.
+    Refused(Refused),
+    /// The import breaks off, and goes on from here.
+    Broken(ImportError),
+}
+
+impl From<Refused> for RowError {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<SealError> for RowError {
+    fn from(error: SealError) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+impl From<DieselError> for RowError {
+    fn from(error: DieselError) -> Self {
+        StoreError::from(error).into()
+    }
+}
+
+impl From<StoreError> for RowError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Query(DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) => {
+                Refused::new("taken", "the name or the address is somebody's already").into()
+            }
+            error => Self::Broken(error.into()),
+        }
+    }
+}
+
+/// A text as `PATCH /users/@me` would take it: PostgreSQL has no letter for NUL, and one row must not stop all others. None where nothing is left.
+fn shown(text: &str, longest: usize, lines: bool) -> Option<String> {
+    let shown = text.nfc().filter(|c| !c.is_control() || (lines && *c == '\n'));
+    let shown = shown.take(longest).collect::<String>().trim().to_owned();
+    (!shown.is_empty()).then_some(shown)
+}
+
 #[derive(Insertable)]
 #[diesel(table_name = accounts, treat_none_as_default_value = false)]
 struct NewAccount<'a> {
@@ -164,11 +214,11 @@ struct NewAccount<'a> {
     email_hash: Vec<u8>,
     email_normal: String,
     email_typed: String,
-    email_verified_at: Option<chrono::DateTime<chrono::Utc>>,
+    email_verified_at: Option<DateTime<Utc>>,
     locale: &'a str,
     summary: Option<&'a str>,
-    created_at: chrono::DateTime<chrono::Utc>,
-    suspended_at: Option<chrono::DateTime<chrono::Utc>>,
+    created_at: DateTime<Utc>,
+    suspended_at: Option<DateTime<Utc>>,
 }
 
 #[async_trait]
@@ -193,9 +243,14 @@ impl Change for ImportBatch {
         let mut at = position;
         for row in &self.rows {
             at += 1;
-            match self.one(connection, with, row).await? {
+            // A savepoint: somebody may sign up with the name just now.
+            let one = connection
+                .transaction::<_, RowError, _>(async |connection| self.one(connection, with, row).await)
+                .await;
+            match one {
                 Ok(()) => imported += 1,
-                Err(Refused { code, reason }) => {
+                Err(RowError::Broken(error)) => return Err(error),
+                Err(RowError::Refused(Refused { code, reason })) => {
                     left_out += 1;
                     diesel::insert_into(import_faults::table)
                         .values((
@@ -223,13 +278,10 @@ impl ImportBatch {
         connection: &mut AsyncPgConnection,
         with: &Circumstances,
         row: &Result<Map<String, Value>, Refused>,
-    ) -> Result<Result<(), Refused>, ImportError> {
-        let arriving = match row.clone().and_then(|row| arriving(self.format, &row, &self.firebase)) {
-            Ok(arriving) => arriving,
-            Err(refused) => return Ok(Err(refused)),
-        };
+    ) -> Result<(), RowError> {
+        let arriving = arriving(self.format, &row.clone()?, &self.firebase)?;
         let config = &with.tools.config;
-        let refused = |code, reason: &str| Ok(Err(Refused::new(code, reason)));
+        let refused = |code, reason: &str| Err(Refused::new(code, reason).into());
         let Some(vanity) = Vanity::parse(&arriving.id) else {
             return refused("id", "the name is not 2 to 64 letters (A-Z, a-z), digits or underscores");
         };
@@ -238,10 +290,10 @@ impl ImportBatch {
         }
         let address = match Address::parse(&arriving.email, config.international_addresses) {
             Ok(address) => address,
-            Err(fault) => return Ok(Err(Refused::new("email", format!("the address {fault}")))),
+            Err(fault) => return Err(Refused::new("email", format!("the address {fault}")).into()),
         };
         let hashes = with.tools.vault.email.macs(address.normal().as_bytes());
-        let taken = register::taken(connection, &vanity.key, &hashes).await?;
+        let taken = register::taken(connection, &vanity.key, &hashes, with.now).await?;
         if taken.vanity {
             return refused("id_taken", "the name is somebody's already");
         }
@@ -259,21 +311,18 @@ impl ImportBatch {
         for pem in &arriving.public_keys {
             match PublicKey::parse(pem) {
                 Ok(key) => public_keys.push(KeyChange::Add(key)),
-                Err(fault) => return Ok(Err(Refused::new("public_key", format!("a public key {fault}")))),
+                Err(fault) => {
+                    return Err(Refused::new("public_key", format!("a public key {fault}")).into());
+                }
             }
         }
         public_keys.truncate(keys::MOST);
         let id = with.tools.random.uuid_v7(&with.tools.clock);
-        let locale = arriving.locale.as_deref().and_then(|text| LanguageTag::parse_and_normalize(text).ok());
-        let locale = locale.map_or_else(|| "en".to_owned(), LanguageTag::into_inner);
+        let locale = arriving.locale.as_deref().and_then(language_tag).unwrap_or_else(|| "en".to_owned());
         let (vault, owner) = (&with.tools.vault, id.to_string());
-        let username: String = arriving
-            .username
-            .unwrap_or_else(|| vanity.display.clone())
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(64)
-            .collect();
+        let username = arriving.username.and_then(|username| shown(&username, LONGEST_NAME, false));
+        let username = username.unwrap_or_else(|| vanity.display.clone());
+        let summary = arriving.summary.and_then(|summary| shown(&summary, LONGEST_SUMMARY, true));
         let account = NewAccount {
             id,
             vanity: &vanity.key,
@@ -283,25 +332,14 @@ impl ImportBatch {
             email_typed: vault.email.seal(address.typed().as_bytes(), &owner)?,
             email_verified_at: arriving.email_verified.then_some(with.now),
             locale: &locale,
-            summary: arriving.summary.as_deref(),
-            created_at: arriving.created_at.unwrap_or(with.now).min(with.now),
+            summary: summary.as_deref(),
+            created_at: arriving.created_at.map_or(with.now, |at| at.clamp(DateTime::UNIX_EPOCH, with.now)),
             suspended_at: arriving.suspended.then_some(with.now),
         };
-        // A savepoint: somebody may sign up with the name just now.
-        let inserted = connection
-            .transaction::<_, diesel::result::Error, _>(async |connection| {
-                diesel::insert_into(accounts::table).values(&account).execute(connection).await
-            })
-            .await;
-        match inserted {
-            Ok(_) => {}
-            Err(diesel::result::Error::DatabaseError(
-                diesel::result::DatabaseErrorKind::UniqueViolation,
-                _,
-            )) => {
-                return refused("taken", "the name or the address is somebody's already");
-            }
-            Err(error) => return Err(error.into()),
+        diesel::insert_into(accounts::table).values(&account).execute(connection).await?;
+        // Looked for once the row is there, which waited for whoever is removing the former one.
+        if lookup::is_given_up(connection, &vanity.key).await? {
+            return refused("id_taken", "the name is somebody's already");
         }
         let new_id = || with.tools.random.uuid_v7(&with.tools.clock);
         let hash = arriving.password_hash.as_deref().unwrap_or(NO_PASSWORD);
@@ -311,12 +349,13 @@ impl ImportBatch {
             let sealed = vault.totp.seal(secret.as_bytes(), &totp.to_string())?;
             credentials::insert(connection, (totp, id), Kind::Totp, &sealed, 0, with.now).await?;
         }
-        if keys::apply(connection, id, &public_keys, with.now).await.is_err() {
-            return Err(ImportError::Store(StoreError::Task("public keys were not written".to_owned())));
-        }
+        keys::apply(connection, id, &public_keys, with.now).await.map_err(|error| match error {
+            ChangeError::Store(error) => RowError::from(error),
+            error => RowError::Refused(Refused::new("public_key", error.to_string())),
+        })?;
         let created = AccountCreated { account: AccountId(id), version: 1 };
         let about = About { subject: Some(id), version: Some(1), trace: Some(with.trace) };
         with.tools.outbox.event(connection, &created, about).await?;
-        Ok(Ok(()))
+        Ok(())
     }
 }

@@ -102,6 +102,7 @@ impl Change for InviteSomebody {
             account: None,
             purpose: Purpose::Invite,
             data: None,
+            email_hash: None,
             uses: self.uses.max(1),
             now: with.now,
             lifetime,

@@ -9,6 +9,7 @@ use orrery_seal::SealError;
 use orrery_store::{Pool, StoreError, outbox::Outbox};
 use orrery_supervise::clock::Clock;
 use orrery_supervise::random::Random;
+use tracing::warn;
 use uuid::Uuid;
 
 use super::{
@@ -82,8 +83,12 @@ impl From<diesel::result::Error> for CommandError {
     }
 }
 
-/// Rows of one transaction of an import.
-const IMPORTED_AT_ONCE: usize = 100;
+/// Rows of one transaction of an import. A row is a dozen statements, and all of them together have the time of one request: a database that is some
+/// milliseconds away must not stop the import at the same rows each time.
+const IMPORTED_AT_ONCE: usize = 20;
+/// How often the same rows are tried again while the database is away or slow, and the pause before each.
+const IMPORT_TRIES: usize = 10;
+const IMPORT_PAUSE: Duration = Duration::from_secs(2);
 
 /// SHA-256 of a file, by which its import is known.
 fn digest_of(path: &Path) -> Result<Vec<u8>, ReadError> {
@@ -324,16 +329,47 @@ impl Operator {
         let entry =
             self.entry("account.import", None, Some(format!("{}, {}", format.name(), hex::encode(&digest))));
         self.perform(Look { entry }).await?;
-        let mut done = {
-            let mut connection = self.tools.pool.get().await?;
-            let id = self.tools.random.uuid_v7(&self.tools.clock);
-            import::begin(&mut connection, id, format, &digest, self.tools.clock.now()).await?
+        let mut tries = 0;
+        let done = loop {
+            let mut done = {
+                let mut connection = self.tools.pool.get().await?;
+                let id = self.tools.random.uuid_v7(&self.tools.clock);
+                import::begin(&mut connection, id, format, &digest, self.tools.clock.now()).await?
+            };
+            let before = done.position;
+            let ended = self.import_from(&mut done, format, path, &firebase, &mut told).await;
+            tries = if done.position > before { 0 } else { tries };
+            match ended {
+                // It may have been written or not: how far it came is read again.
+                Err(CommandError::Import(ImportError::Store(error)))
+                    if error.is_outage() && tries < IMPORT_TRIES =>
+                {
+                    tries += 1;
+                    warn!(%error, "the import waits for the database");
+                    tokio::time::sleep(IMPORT_PAUSE).await;
+                }
+                ended => break ended.map(|()| done)?,
+            }
         };
+        let mut connection = self.tools.pool.get().await?;
+        import::finish(&mut connection, done.id, self.tools.clock.now()).await?;
+        Ok(done)
+    }
+
+    /// Imports the rows that are not done with.
+    async fn import_from(
+        &self,
+        done: &mut Imported,
+        format: Format,
+        path: &Path,
+        firebase: &FirebaseParameters,
+        told: &mut impl FnMut(&Imported),
+    ) -> Result<(), CommandError> {
         let mut rows = import::rows(format, path)?.skip(usize::try_from(done.position).unwrap_or(usize::MAX));
         loop {
             let batch: Vec<_> = rows.by_ref().take(IMPORTED_AT_ONCE).collect();
             if batch.is_empty() {
-                break;
+                return Ok(());
             }
             let batch = ImportBatch {
                 import: done.id,
@@ -342,12 +378,9 @@ impl Operator {
                 format,
                 firebase: firebase.clone(),
             };
-            done = self.perform(batch).await?;
-            told(&done);
+            *done = self.perform(batch).await?;
+            told(done);
         }
-        let mut connection = self.tools.pool.get().await?;
-        import::finish(&mut connection, done.id, self.tools.clock.now()).await?;
-        Ok(done)
     }
 
     /// What an import left out, and why.

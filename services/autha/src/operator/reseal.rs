@@ -6,6 +6,7 @@ use diesel::{
     sql_types::{BigInt, Binary, Text},
 };
 use diesel_async::RunQueryDsl;
+use orrery_schemas::address::Address;
 use orrery_seal::Sealer;
 
 use super::CommandError;
@@ -40,7 +41,7 @@ const COLUMNS: [(Column, Sealing); 8] = [
     (column("accounts", "email_typed"), |tools| &tools.vault.email),
     (Column { only: "kind = 'totp'", ..column("credentials", "secret") }, |tools| &tools.vault.totp),
     (column("sessions", "device"), |tools| &tools.vault.devices),
-    (column("challenges", "data"), |tools| &tools.vault.challenges),
+    (Column { only: "email_hash IS NULL", ..column("challenges", "data") }, |tools| &tools.vault.challenges),
     (Column { key: "kid", ty: ("text", ""), ..column("signing_keys", "sealed") }, |tools| {
         &tools.vault.signing_keys
     }),
@@ -49,7 +50,30 @@ const COLUMNS: [(Column, Sealing); 8] = [
     (column("audit", "detail"), |tools| &tools.vault.audit),
 ];
 
-const ADDRESSES: Column = column("accounts", "email_normal");
+/// A column of sealed addresses with their look-up hashes beside, in `email_hash`.
+struct Hashed {
+    column: Column,
+    sealing: Sealing,
+    /// The normal form of what is sealed.
+    normal: fn(&[u8]) -> Option<Vec<u8>>,
+}
+
+const HASHED: [Hashed; 2] = [
+    Hashed {
+        column: column("accounts", "email_normal"),
+        sealing: |tools| &tools.vault.email,
+        normal: |plain| Some(plain.to_vec()),
+    },
+    // Former addresses, which are kept for their accounts.
+    Hashed {
+        column: Column { only: "email_hash IS NOT NULL", ..column("challenges", "data") },
+        sealing: |tools| &tools.vault.challenges,
+        normal: |plain| {
+            let address = Address::parse(std::str::from_utf8(plain).ok()?, true).ok()?;
+            Some(address.normal().as_bytes().to_vec())
+        },
+    },
+];
 
 /// How far it has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -74,8 +98,10 @@ struct Row {
 /// When the database refuses, or the library does.
 pub async fn reseal(tools: &Tools, mut told: impl FnMut(&Resealed)) -> Result<Resealed, CommandError> {
     let mut done = Resealed::default();
-    // The look-up hash of an address goes with its normal form.
-    done = addresses(tools, done, &mut told).await?;
+    // The look-up hash of an address goes with it.
+    for place in &HASHED {
+        done = hashed(tools, place, done, &mut told).await?;
+    }
     for (column, sealer) in &COLUMNS {
         done = texts(tools, column, sealer(tools), done, &mut told).await?;
     }
@@ -141,33 +167,39 @@ async fn batch(
         .await?)
 }
 
-async fn addresses(
+async fn hashed(
     tools: &Tools,
+    place: &Hashed,
     mut done: Resealed,
     told: &mut impl FnMut(&Resealed),
 ) -> Result<Resealed, CommandError> {
-    let sealer = &tools.vault.email;
-    let mut after = ADDRESSES.ty.1.to_owned();
+    let Column { table, key, column, ty: (ty, least), .. } = &place.column;
+    let sealer = (place.sealing)(tools);
+    let mut after = (*least).to_owned();
     loop {
-        let rows = batch(tools, &ADDRESSES, sealer, &after).await?;
+        let rows = batch(tools, &place.column, sealer, &after).await?;
         let Some(last) = rows.last() else { return Ok(done) };
         after.clone_from(&last.key);
         let mut connection = tools.pool.get().await?;
         for row in &rows {
-            let Ok(plain) = sealer.open(&row.sealed, &row.key) else {
+            let Some((plain, normal)) = sealer.open(&row.sealed, &row.key).ok().and_then(|plain| {
+                let normal = (place.normal)(&plain)?;
+                Some((plain, normal))
+            }) else {
                 done.left += 1;
                 continue;
             };
-            let (sealed, hash) = (sealer.seal(&plain, &row.key)?, sealer.mac(&plain)?);
-            let changed = diesel::sql_query(
-                "UPDATE autha.accounts SET email_normal = $1, email_hash = $2 WHERE id = $3::uuid AND email_normal = $4",
-            )
-            .bind::<Text, _>(sealed)
-            .bind::<Binary, _>(hash)
-            .bind::<Text, _>(&row.key)
-            .bind::<Text, _>(&row.sealed)
-            .execute(&mut connection)
-            .await?;
+            let (sealed, hash) = (sealer.seal(&plain, &row.key)?, tools.vault.email.mac(&normal)?);
+            let statement = format!(
+                "UPDATE autha.{table} SET {column} = $1, email_hash = $2 WHERE {key} = $3::{ty} AND {column} = $4"
+            );
+            let changed = diesel::sql_query(statement)
+                .bind::<Text, _>(sealed)
+                .bind::<Binary, _>(hash)
+                .bind::<Text, _>(&row.key)
+                .bind::<Text, _>(&row.sealed)
+                .execute(&mut connection)
+                .await?;
             done.texts += u64::from(changed == 1);
         }
         told(&done);

@@ -1,4 +1,4 @@
-//! The sweeper actor: removes pictures that no row names, once they are old enough that no request is still about to name them.
+//! The sweeper actor: removes pictures and archives that no row names, once they are old enough that nobody is still about to name them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::PREFIX;
 use crate::{
+    export,
     schema::{accounts, uploads},
     stored_time,
 };
@@ -29,6 +30,22 @@ pub enum SweepError {
     /// The bucket failed.
     #[error(transparent)]
     Objects(#[from] ObjectError),
+}
+
+/// What is swept.
+#[derive(Clone, Copy)]
+enum Kind {
+    Picture,
+    Archive,
+}
+
+impl Kind {
+    const fn prefix(self) -> &'static str {
+        match self {
+            Self::Picture => PREFIX,
+            Self::Archive => export::PREFIX,
+        }
+    }
 }
 
 /// Sweeps.
@@ -86,17 +103,28 @@ impl Sweeper {
 
     /// Looks at each object of the bucket; what is left at a shutdown is looked at another time.
     async fn sweep(&self) -> Result<usize, SweepError> {
+        let mut removed = 0;
+        for kind in [Kind::Picture, Kind::Archive] {
+            removed += self.sweep_all(kind).await?;
+        }
+        Ok(removed)
+    }
+
+    async fn sweep_all(&self, kind: Kind) -> Result<usize, SweepError> {
         let mut from = None;
         let mut removed = 0;
         loop {
-            let page = self.objects.list(PREFIX, from).await?;
+            let page = self.objects.list(kind.prefix(), from).await?;
             let now = self.clock.now();
             let old: Vec<Listed> =
                 page.objects.into_iter().filter(|object| self.is_old(object, now)).collect();
-            let ids: Vec<Uuid> = old.iter().filter_map(|object| upload_of(&object.key)).collect();
+            let ids: Vec<Uuid> = old.iter().filter_map(|object| id_of(&object.key)).collect();
             let named = {
                 let mut connection = self.pool.get().await?;
-                named(&mut connection, &ids).await?
+                match kind {
+                    Kind::Picture => named(&mut connection, &ids).await?,
+                    Kind::Archive => export::named(&mut connection, &ids).await?,
+                }
             };
             let doomed: Vec<String> =
                 old.into_iter().map(|object| object.key).filter(|key| !is_named(key, &named)).collect();
@@ -126,19 +154,19 @@ impl Sweeper {
     }
 }
 
-/// When an object was written: by the store's clock, or where that was ahead, when its upload was begun, as its id tells by ours.
+/// When an object was written: by the store's clock, or where that was ahead, when its upload or export was begun, as its id tells by ours.
 fn written_at(object: &Listed, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     if stored_time::is_past(object.modified, now) {
         return Some(object.modified);
     }
-    let (seconds, nanos) = upload_of(&object.key)?.get_timestamp()?.to_unix();
+    let (seconds, nanos) = id_of(&object.key)?.get_timestamp()?.to_unix();
     let begun = DateTime::from_timestamp(i64::try_from(seconds).ok()?, nanos)?;
     stored_time::is_past(begun, now).then_some(begun)
 }
 
-/// `avatars/{account}/{upload}/{file}`
-fn upload_of(key: &str) -> Option<Uuid> {
-    key.split('/').nth(2)?.parse().ok()
+/// The upload of `avatars/{account}/{upload}/{file}`, the export of `exports/{account}/{export}.zip`.
+fn id_of(key: &str) -> Option<Uuid> {
+    key.split('/').nth(2)?.split('.').next()?.parse().ok()
 }
 
 /// The uploads among `ids` that an account names, each with whether it is still pending.
@@ -170,7 +198,7 @@ async fn named(connection: &mut AsyncPgConnection, ids: &[Uuid]) -> Result<HashM
 /// where and when it was taken.
 fn is_named(key: &str, named: &HashMap<Uuid, bool>) -> bool {
     let is_original = key.rsplit('/').next().is_some_and(|file| file.starts_with("original."));
-    upload_of(key).and_then(|id| named.get(&id)).is_some_and(|pending| *pending || !is_original)
+    id_of(key).and_then(|id| named.get(&id)).is_some_and(|pending| *pending || !is_original)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::network::{Network, Place};
 
@@ -20,6 +20,8 @@ pub struct Seat {
     requests: Cell<usize>,
     idle_since: Cell<Instant>,
     may_mislead: Cell<bool>,
+    has_left: Cell<bool>,
+    leaves: Notify,
     _place: RefCell<Option<Place>>,
 }
 
@@ -47,6 +49,8 @@ impl Seat {
             requests: Cell::new(0),
             idle_since: Cell::new(Instant::now()),
             may_mislead: Cell::new(false),
+            has_left: Cell::new(false),
+            leaves: Notify::new(),
             _place: RefCell::new(place),
         }
     }
@@ -59,6 +63,21 @@ impl Seat {
     /// Whether a body on it could be taken for the parser's last answer.
     pub fn may_mislead(&self) -> bool {
         self.may_mislead.get()
+    }
+
+    /// Says that the client closed the connection, or its half of it.
+    pub fn leave(&self) {
+        self.has_left.set(true);
+        self.leaves.notify_waiters();
+    }
+
+    /// Returns when the client has closed the connection, or its half of it.
+    pub async fn left(&self) {
+        let mut leaves = std::pin::pin!(self.leaves.notified());
+        leaves.as_mut().enable();
+        if !self.has_left.get() {
+            leaves.await;
+        }
     }
 
     /// Since when none is.

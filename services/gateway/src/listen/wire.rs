@@ -141,6 +141,7 @@ impl AsyncRead for Wire {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        let (filled, room) = (buffer.filled().len(), buffer.remaining());
         match Pin::new(&mut this.carrier).poll_read(cx, buffer) {
             Poll::Pending => {
                 this.poll_farewell(cx);
@@ -149,8 +150,20 @@ impl AsyncRead for Wire {
                 }
                 this.poll_idle(cx)
             }
-            ready => ready,
+            Poll::Ready(read) => {
+                if read.is_err() || (room > 0 && buffer.filled().len() == filled) {
+                    this.seat.leave();
+                }
+                Poll::Ready(read)
+            }
         }
+    }
+}
+
+/// Over HTTP/2 requests are served on after their connection has ended.
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.seat.leave();
     }
 }
 

@@ -100,7 +100,7 @@ impl Proxy {
             match last {
                 Failure::Refused => endpoint.eject(),
                 Failure::Broken | Failure::Late => endpoint.failed(),
-                Failure::Full | Failure::Client(_) => {}
+                Failure::Full | Failure::Client(_) | Failure::Left => {}
             }
             tried.push(endpoint.id);
             let again = match last {
@@ -108,7 +108,7 @@ impl Proxy {
                 Failure::Refused => !body.started(),
                 // It may have been handled, which only changes nothing where it reads; and once is enough.
                 Failure::Broken => std::mem::take(&mut repeatable) && !body.started() && pool.budget.spend(),
-                Failure::Late | Failure::Full | Failure::Client(_) => false,
+                Failure::Late | Failure::Full | Failure::Client(_) | Failure::Left => false,
             };
             if !again {
                 return Err(failed(&last));
@@ -145,7 +145,7 @@ impl Proxy {
             Framing::Sized(bytes) => request.send_body(SizedStream::new(bytes, body.clone())),
             Framing::Chunked => request.send_stream(body.clone()),
         };
-        let sent = in_turn(body, asked.entered.admitted.rule.silence, sending).await.ok_or(Failure::Late)?;
+        let sent = in_turn(asked, sending).await?;
         match sent {
             Ok(response) if sound(method, &response) => Ok(response),
             Ok(_) => Err(Failure::Broken),

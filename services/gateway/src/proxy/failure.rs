@@ -21,6 +21,8 @@ pub(super) enum Failure {
     Late,
     /// The client's own body failed.
     Client(Fault),
+    /// The client went away, and nobody waits for an answer.
+    Left,
 }
 
 pub(super) fn local_failure(error: &LocalError, trace: TraceParent) -> Failure {
@@ -51,6 +53,7 @@ pub(super) fn problem(failure: &Failure, entered: &Entered) -> Problem {
         Failure::Client(Fault::Broken) => {
             Problem::new(Code::Malformed, "the body ended before its announced end")
         }
+        Failure::Left => Problem::new(Code::Malformed, "the client went away before the answer"),
     }
 }
 

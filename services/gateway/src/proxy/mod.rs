@@ -5,7 +5,14 @@ mod ask;
 mod cached;
 mod failure;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::{pending, poll_fn},
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse, ResponseError,
@@ -32,6 +39,7 @@ use crate::{
     config::Config,
     end_to_end,
     forwarded::Forwarded,
+    listen::seat::Seat,
     live::{Backend, Live},
     local::Instance,
     routes::{Admitted, Target},
@@ -252,17 +260,11 @@ impl Proxy {
         let mut headers = end_to_end::for_local(headers, entered.trace);
         entered.forwarded.write(&mut headers, entered.admitted.rule.foreign);
         let target = target(request, entered);
-        let answered = in_turn(
-            body,
-            entered.admitted.rule.silence,
-            instance.call(request, method, &target, headers, framing, body),
-        )
-        .await;
+        let answered = in_turn(asked, instance.call(request, method, &target, headers, framing, body)).await;
         if let Some(fault) = body.fault() {
             return Err(problem(&Failure::Client(fault), entered));
         }
         let mut response = answered
-            .ok_or(Failure::Late)
             .and_then(|answered| answered.map_err(|error| local_failure(&error, entered.trace)))
             .map_err(|failure| problem(&failure, entered))?;
         *response.headers_mut() = end_to_end::for_client(response.headers());
@@ -327,19 +329,31 @@ impl Proxy {
     }
 }
 
-/// Awaits an answer for as long as who answers may be silent; that clock stands still while the client is awaited, which has its own.
-async fn in_turn<T>(body: &ClientBody, silence: Duration, answering: impl Future<Output = T>) -> Option<T> {
+/// Awaits an answer for as long as who answers may be silent; that clock stands still while the client is awaited, which has its own. A client that
+/// goes away once it has sent everything takes its request with it: what was not begun has no effect.
+async fn in_turn<T>(asked: Asked<'_>, answering: impl Future<Output = T>) -> Result<T, Failure> {
+    let (body, silence) = (asked.body, asked.entered.admitted.rule.silence);
+    let seat = asked.request.conn_data::<Rc<Seat>>();
+    let left = async {
+        match seat {
+            Some(seat) => seat.left().await,
+            None => pending().await,
+        }
+        // A body that breaks off is told of by the body; looked at again whenever the answer is.
+        poll_fn(|_| if body.is_whole() { Poll::Ready(()) } else { Poll::Pending }).await;
+    };
     let begun = Instant::now();
-    tokio::pin!(answering);
+    tokio::pin!(answering, left);
     loop {
         let turn = body.upstreams_turn().map_or_else(Instant::now, |since| since.max(begun));
         tokio::select! {
             biased;
-            answer = &mut answering => return Some(answer),
+            answer = &mut answering => return Ok(answer),
+            () = &mut left => return Err(Failure::Left),
             () = sleep_until(turn + silence) => {
                 let turn = body.upstreams_turn().map(|since| since.max(begun));
                 if turn.is_some_and(|turn| turn + silence <= Instant::now()) {
-                    return None;
+                    return Err(Failure::Late);
                 }
             }
         }

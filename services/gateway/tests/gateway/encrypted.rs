@@ -1,13 +1,13 @@
 //! TLS by SNI, HTTP/2, and what proxies before us are believed.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use actix_web::{HttpResponse, web};
 use anyhow::{Context, Result};
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
     time::{Instant, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -48,13 +48,17 @@ pub async fn connect(
 }
 
 pub fn encrypted(folder: &Path, autha: &Running, files: &[&str]) -> Result<Running> {
+    encrypted_before(folder, autha.address, files)
+}
+
+fn encrypted_before(folder: &Path, autha: SocketAddr, files: &[&str]) -> Result<Running> {
     let certificates: Vec<_> = files
         .iter()
         .map(|file| format!("{{ chain = '{0}/{file}.pem', key = '{0}/{file}.key' }}", folder.display()))
         .collect();
     gateway(&configured(&format!(
         "autha = 'http://{}'\n[[listeners]]\naddress = '127.0.0.1:0'\n[listeners.tls]\ncertificates = [{}]\n",
-        autha.address,
+        autha,
         certificates.join(", ")
     ))?)
 }
@@ -128,6 +132,31 @@ async fn http2_is_spoken_and_streams_that_are_reset_as_fast_as_they_come_hold_no
     assert_eq!(timeout(DEADLINE, answer).await??.status(), 200);
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     ended.abort();
+    Ok(())
+}
+
+#[actix_web::test]
+async fn over_http2_a_client_that_goes_away_takes_its_request_with_it() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let a = certificate(folder.path(), "a", "a.example")?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let gateway = encrypted_before(folder.path(), listener.local_addr()?, &["a"])?;
+    let stream = connect(&gateway, "a.example", std::slice::from_ref(&a), b"h2").await?;
+    let (mut client, connection) = h2::client::handshake(stream).await?;
+    let connection = actix_rt::spawn(async move { drop(connection.await) });
+    let request = http::Request::builder().method("POST").uri("https://a.example/login").body(())?;
+    let (answer, mut body) = client.send_request(request, false)?;
+    body.send_data(bytes::Bytes::from_static(b"{}"), true)?;
+    let (mut upstream, _) = timeout(DEADLINE, listener.accept()).await??;
+    assert!(upstream.read(&mut [0; 1024]).await? > 0);
+    drop((answer, body, client));
+    connection.abort();
+    let mut rest = Vec::new();
+    // Long before the gateway gives an upstream up.
+    timeout(Duration::from_secs(5), upstream.read_to_end(&mut rest))
+        .await
+        .context("the request goes on")?
+        .ok();
     Ok(())
 }
 

@@ -131,6 +131,29 @@ async fn an_answer_that_is_cut_is_not_shown_as_whole() -> Result<()> {
 }
 
 #[actix_web::test]
+async fn a_client_that_goes_away_takes_its_request_with_it() -> Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let gateway = gateway(&config(&[listener.local_addr()?]))?;
+    for request in [
+        "GET /users/@me HTTP/1.1\r\nhost: x\r\n\r\n",
+        "POST /login HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}",
+    ] {
+        let mut client = Client::connect(&gateway).await?;
+        client.send(request).await?;
+        let (mut upstream, _) = timeout(DEADLINE, listener.accept()).await??;
+        read_head(&mut upstream).await?;
+        drop(client);
+        let mut rest = Vec::new();
+        // Long before the gateway gives an upstream up.
+        timeout(Duration::from_secs(5), upstream.read_to_end(&mut rest))
+            .await
+            .context("the request goes on")?
+            .ok();
+    }
+    Ok(())
+}
+
+#[actix_web::test]
 async fn an_early_answer_is_not_lost_when_the_upstream_stops_reading() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let gateway = gateway(&config(&[listener.local_addr()?]))?;
