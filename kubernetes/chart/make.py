@@ -31,7 +31,7 @@ PARTS = {
     "alertmanager": "monitoring",
     "grafana": "monitoring",
 }
-SERVICES = ("gateway", "autha", "spinoza", "maily", "discovery")
+SERVICES = ("gateway", "autha", "spinoza", "maily", "discovery", "console")
 BY_NAME = {
     "metrics": "monitoring", "rabbitmq-metrics": "monitoring", "grafana": "monitoring", "grafana-datasources": "monitoring",
     "grafana-providers": "monitoring", "grafana-dashboards": "monitoring",

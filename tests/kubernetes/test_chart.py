@@ -94,7 +94,7 @@ def test_changed_settings_restart_the_pods() -> None:
     assert digests("info") != digests("debug") and len(digests("info")) == 1
 
 
-@pytest.mark.parametrize("part", ["gateway", "autha", "spinoza", "maily", "discovery", "postgres", "rabbitmq", "redis", "ingress"])
+@pytest.mark.parametrize("part", ["gateway", "autha", "spinoza", "maily", "discovery", "console", "postgres", "rabbitmq", "redis", "ingress"])
 def test_each_part_can_be_left_out(part: str) -> None:
     whole, layout = helm(), helm(f"parts.{part}=false")
     gone = {(item["kind"], item["metadata"]["name"]) for item in whole.objects} - {(item["kind"], item["metadata"]["name"]) for item in layout.objects}

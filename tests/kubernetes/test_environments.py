@@ -1,9 +1,11 @@
 """Astra+'s environments, and what the other documents say of production: the three overlays differ in exposure and size alone."""
 
 import copy
+import re
 
 import pytest
-from conftest import KUBERNETES, Layout, layout_of
+from conftest import KUBERNETES, Layout, layout_of, ours
+import make_secrets
 import reachability
 import render
 import test_schemas
@@ -91,7 +93,41 @@ def test_backend_and_database_are_hidden(name: str) -> None:
         if source in ("world", "stranger", "ingress-nginx"):
             assert target == "gateway-edge"
         if target == "postgres":
-            assert source in ("autha", "spinoza", "maily", "discovery", "postgres-exporter")
+            assert source in ("autha", "spinoza", "maily", "discovery", "console", "postgres-exporter")
+
+
+@pytest.mark.parametrize("name", [*ENVIRONMENTS, "libra-development", "libra-production"])
+def test_the_console_is_a_deployment_of_its_own_that_nobody_reaches(name: str) -> None:
+    """Operators come in by kubectl port-forward, which asks the API and no policy; Prometheus reads its figures where it is installed."""
+    layout = layout_of(name)
+    assert layout.main("console")["args"] == ["serve", "console"]
+    assert {item["metadata"]["name"] for item in layout.workloads() for each in ours(item["spec"]["template"]["spec"]) if "console" in each["args"]} == {"console"}
+    assert not [each for each in render.exposed(layout.objects) if each.startswith("console")]
+    reached = {(source, port) for source, target, port in reachability.table(layout.objects) if target == "console"}
+    assert reached == ({("prometheus", "8090")} if name in ENVIRONMENTS else set())
+    # Its queues and its schema are there, since the services' names are in one list.
+    (environment,) = [item["data"] for item in layout.of_kind("ConfigMap") if item["metadata"]["name"].startswith("environment")]
+    services = {each["args"][1] for item in layout.workloads() for each in ours(item["spec"]["template"]["spec"]) if each["args"][0] == "serve"}
+    assert set(environment["ORRERY_SERVICES"].split(",")) == services
+
+
+def test_external_secrets_are_all_that_production_refers_to(scratch) -> None:
+    """The keys of our services' secrets, by name; those of other programs are these programs' own."""
+    component = scratch("""apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+components: [../../components/external-secrets]
+""")
+    made = {item["spec"]["target"]["name"]: {each["secretKey"] for each in item["spec"]["data"]} for item in component.of_kind("ExternalSecret")}
+    wanted = {name: keys for name, keys in make_secrets.references(layout_of("production").objects).items() if name in {"migrate", *layout_services("production")}}
+    assert made == wanted
+    guide = (KUBERNETES.parent / "docs" / "kubernetes.md").read_text()
+    for name, keys in wanted.items():
+        (row,) = [line for line in guide.splitlines() if line.startswith(f"| `{name}` | `")]
+        assert keys <= set(re.findall(r"`([a-z-]+)`", row)), row
+
+
+def layout_services(name: str) -> set[str]:
+    return {item["metadata"]["name"] for item in layout_of(name).of_kind("Deployment") if ours(item["spec"]["template"]["spec"])}
 
 
 def test_environments_differ_in_exposure_and_size_alone() -> None:

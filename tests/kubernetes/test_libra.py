@@ -39,7 +39,7 @@ def test_the_api_has_three_replicas_behind_both_proxies(name: str) -> None:
     layout = layout_of(name)
     assert layout.get("HorizontalPodAutoscaler", "autha")["spec"]["minReplicas"] >= 3
     table = reachability.table(layout.objects)
-    assert {source for source, target, port in table if target == "autha" and port == "8081"} == {"gateway-edge", "gateway-api"}
+    assert {source for source, target, port in table if target == "autha" and port == "8081"} == {"gateway-edge", "gateway-api", "console"}
 
 
 def test_in_production_all_of_it_is_inside() -> None:

@@ -44,6 +44,12 @@ locals {
       broker-url    = local.broker_url
       discovery-key = local.shared.discovery
     }
+    console = {
+      database-url   = local.database_url
+      broker-url     = local.broker_url
+      management-url = "https://admin:${random_password.broker.result}@${var.broker_host}"
+      console-key    = random_bytes.console.base64
+    }
     redis = {
       url = "rediss://:${random_password.cache.result}@${var.cache_endpoint}:6379"
     }
@@ -62,6 +68,7 @@ locals {
     spinoza   = ["broker-url", "database-url", "storage-access-key", "storage-secret-key"]
     maily     = ["broker-url", "database-url", "mail-key"]
     discovery = ["broker-url", "database-url", "discovery-key"]
+    console   = ["broker-url", "console-key", "database-url", "management-url"]
     redis     = ["url"]
   }
 }
@@ -78,6 +85,11 @@ resource "random_bytes" "mail" {
 
 resource "random_bytes" "discovery" {
   count  = var.shared == null ? 1 : 0
+  length = 32
+}
+
+# Signs log-ins of operators; each region has its own console.
+resource "random_bytes" "console" {
   length = 32
 }
 
