@@ -171,8 +171,10 @@ async fn waited_for(raised: &[&str], ended: &[&str]) -> Result<()> {
     }
     eventually(SOON, "health to tell of it", async || {
         let health = service.health().await.ok()?;
-        let is_told = health.body["causes"]["publishing"].as_str()?.contains("the broker takes no messages");
-        (health.status == 200 && health.body["status"] == "degraded" && is_told).then_some(())
+        let cause = health.body.pointer("/causes/publishing")?.as_str()?;
+        let is_told = cause.contains("the broker takes no messages");
+        let is_degraded = health.body.get("status")?.as_str()? == "degraded";
+        (health.status == 200 && is_degraded && is_told).then_some(())
     })
     .await?;
     let (threads, connections) = (threads(service.id())?, world.proxies().broker.connections());
