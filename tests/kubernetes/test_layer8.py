@@ -73,10 +73,24 @@ def test_health_paths(layer8: Layout, name: str) -> None:
     numbers = {port.get("name"): port["containerPort"] for port in main["ports"]}
     assert main["readinessProbe"]["httpGet"]["path"] == path
     assert numbers[main["readinessProbe"]["httpGet"]["port"]] == container
-    # Ours say at the document's path whether their upstreams are well; a restart does not mend a neighbour, so liveness is asked of the process.
+    # Ours say at the document's path what this process can do, a database among it; no restart mends that, so liveness is asked of the process.
     alive = (8090, "/health/live") if main["name"] == "orrery" else (container, path)
     for probe in ("startupProbe", "livenessProbe"):
         assert (numbers[main[probe]["httpGet"]["port"]], main[probe]["httpGet"]["path"]) == alive
+
+
+@pytest.mark.parametrize("name", [FORWARD, REVERSE])
+def test_a_proxy_serves_the_gateway_alone(layer8: Layout, name: str) -> None:
+    """A service that is enabled beside it would be a condition of its readiness, and no policy lets a reverse proxy reach one."""
+    main = layer8.main(name)
+    assert main["args"] == ["serve", "gateway"]
+    # A variable of the container wins over the environment's, and over the file.
+    assert {"name": "ORRERY_SERVICES", "value": "gateway"} in main["env"]
+    (config,) = [volume["configMap"]["name"] for volume in layer8.pod(name)["volumes"] if volume["name"] == "configuration"]
+    assert 'services = ["gateway"]' in layer8.get("ConfigMap", config)["data"]["orrery.toml"]
+    names = [each["name"] for each in main["env"]]
+    if name == REVERSE:
+        assert names.index("SP_ID") < names.index("ORRERY_GATEWAY__ROUTES")  # which names it
 
 
 def test_postgres_is_asked_by_pg_isready(layer8: Layout) -> None:
