@@ -1,5 +1,7 @@
 """Layer8's document line by line: names, ports, node ports, health paths, resources, scaling, storage, secrets, order, Kind."""
 
+import re
+
 import pytest
 import yaml
 from conftest import KUBERNETES, Layout, layout_of
@@ -153,12 +155,37 @@ def test_autoscaling_is_of_these_five(layer8: Layout) -> None:
 
 
 def test_ingress(layer8: Layout) -> None:
-    (ingress,) = layer8.of_kind("Ingress")
-    (rule,) = ingress["spec"]["rules"]
-    assert rule["host"] == "layer8.local" and ingress["spec"]["ingressClassName"] == "nginx"
-    leads = {path["path"]: path["backend"]["service"]["name"] for path in rule["http"]["paths"]}
-    assert leads == {"/": FORWARD, "/auth": AUTH}
-    assert layer8.get("Service", FORWARD)["spec"]["ports"][0]["name"] == "http"
+    assert leads(layer8, "/") == leads(layer8, "/login") == leads(layer8, "/authors") == (FORWARD, None)
+    for name in (FORWARD, AUTH):
+        assert layer8.get("Service", name)["spec"]["ports"][0]["name"] == "http"
+
+
+def leads(layer8: Layout, path: str) -> tuple[str, str | None]:
+    """Where the controller leads a path of layer8.local, and what it rewrites it to; as NGINX does, the longest pattern first."""
+    found = []
+    for ingress in layer8.of_kind("Ingress"):
+        (rule,) = ingress["spec"]["rules"]
+        assert rule["host"] == "layer8.local" and ingress["spec"]["ingressClassName"] == "nginx"
+        rewrite = ingress["metadata"].get("annotations", {}).get("nginx.ingress.kubernetes.io/rewrite-target")
+        for each in rule["http"]["paths"]:
+            # One rewrite makes every path of a host an expression, those of other Ingress objects too.
+            match = re.match(each["path"], path, re.IGNORECASE)
+            if match:
+                to = re.sub(r"\$(\d)", lambda group: match[int(group[1])] or "", rewrite) if rewrite else None
+                found.append((len(each["path"]), each["backend"]["service"]["name"], to))
+    return max(found)[1:]
+
+
+@pytest.mark.parametrize("path, seen", [("/auth/login", "/login"), ("/auth", "/"), ("/auth/", "/"), ("/auth/.well-known/jwks.json", "/.well-known/jwks.json")])
+def test_the_ingress_takes_auth_off(layer8: Layout, path: str, seen: str) -> None:
+    """Autha has /login and not /auth/login."""
+    assert leads(layer8, path) == (AUTH, seen)
+    (ingress,) = [item for item in layer8.of_kind("Ingress") if item["metadata"]["name"] == "layer8-auth"]
+    assert ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/use-regex"] == "true"
+    assert ingress["spec"]["rules"][0]["http"]["paths"][0]["pathType"] == "ImplementationSpecific"
+    # Links and the issuer are what people see.
+    (environment,) = [item["data"] for item in layer8.of_kind("ConfigMap") if item["metadata"]["name"].startswith("environment")]
+    assert environment["ORRERY_AUTHA__PUBLIC_URL"] == "http://layer8.local/auth"
 
 
 @pytest.mark.parametrize("name, claim, path, size", [("postgres", "postgres-pvc", "/var/lib/postgresql/data", "20Gi"), ("influxdb", "influxdb-pvc", "/var/lib/influxdb2", "10Gi")])
