@@ -1,10 +1,13 @@
 """Layer8's document line by line: names, ports, node ports, health paths, resources, scaling, storage, secrets, order, Kind."""
 
+import ipaddress
 import re
+import tomllib
 
 import pytest
 import yaml
 from conftest import KUBERNETES, Layout, layout_of
+import reachability
 
 FORWARD, AUTH, REVERSE, FRONTEND, BACKEND = "forward-proxy", "auth-server", "reverse-proxy-sp1", "spa-frontend-sp1", "spa-backend-sp1"
 
@@ -263,6 +266,46 @@ def test_order(layer8: Layout) -> None:
         first = min(places[kind] for kind in kinds)
         assert first > last
         last = max(places[kind] for kind in kinds)
+
+
+def listeners(layer8: Layout, name: str) -> list[dict]:
+    """The gateway's listeners of a container, as TOML."""
+    (text,) = [each["value"] for each in layer8.main(name)["env"] if each["name"] == "ORRERY_GATEWAY__LISTENERS"]
+    return tomllib.loads(f"x = {text}".replace("\n", " "))["x"]
+
+
+@pytest.mark.parametrize("name, port", [(FORWARD, 6191), (AUTH, 5001)])
+def test_callers_behind_the_ingress_are_told_apart_and_nobody_else_is_believed(layer8: Layout, name: str, port: int) -> None:
+    """The ingress controller is the only one of the trusted network that a policy lets in; who comes by a node port has an address of another one."""
+    (pods,) = [yaml.safe_load((KUBERNETES / "overlays" / "layer8" / "kind.yaml").read_text())["networking"]["podSubnet"]]
+    (listener,) = [each for each in listeners(layer8, name) if each["address"] == f"0.0.0.0:{port}"]
+    assert listener["trusted"] == [pods]
+    target = {FORWARD: "gateway-forward", AUTH: "autha"}[name]
+    reach = {source for source, to, number in reachability.table(layer8.objects) if (to, number) == (target, str(port))}
+    assert reach == {"ingress-nginx", "world"}
+    (pod,) = [each for each in reachability.pods(layer8.objects) if each.name == target]
+    inside = reachability.Pod("any", None, {}, address=str(next(ipaddress.ip_network(pods).hosts())))
+    assert not reachability.Policies(layer8.objects).allows(pod, "Ingress", inside, reachability.Port(port))
+
+
+def test_a_backend_cannot_claim_its_callers_address(layer8: Layout) -> None:
+    """It comes in by a listener of its own that believes nobody; autha itself listens on the loopback alone, behind the gateway of its process."""
+    (listener,) = [each for each in listeners(layer8, AUTH) if "trusted" not in each]
+    assert listener == {"role": "api", "address": "0.0.0.0:5002"}
+    table = reachability.table(layer8.objects)
+    assert {(source, port) for source, target, port in table if target == "autha" and source.startswith(("backend", "frontend", "gateway"))} == {("backend-sp1", "5002")}
+    assert {source for source, target, port in table if (target, port) == ("autha", "5002")} == {"backend-sp1"}
+    assert layer8.main(AUTH)["args"] == ["serve", "gateway", "autha"]
+    assert {"name": "ORRERY_AUTHA__LISTEN", "value": "127.0.0.1:8081"} in layer8.main(AUTH)["env"]
+    assert {"name": "providers", "port": 5002, "targetPort": "providers"} in layer8.get("Service", AUTH)["spec"]["ports"]
+
+
+def test_a_reverse_proxy_does_not_count_all_callers_as_one(layer8: Layout) -> None:
+    """It sees the forward proxy's pods, which have counted: no budget of requests, and no bound of connections, since they are trusted."""
+    (listener,) = listeners(layer8, REVERSE)
+    assert any(ipaddress.ip_network("10.244.0.0/16").subnet_of(ipaddress.ip_network(each)) for each in listener["trusted"] if ":" not in each)
+    assert {"name": "ORRERY_GATEWAY__RATES__ENABLED", "value": "false"} in layer8.main(REVERSE)["env"]
+    assert {source for source, target, port in reachability.table(layer8.objects) if (target, port) == ("gateway-reverse-sp1", "6193")} == {"gateway-forward", "autha"}
 
 
 def test_kind_maps_the_documents_ports() -> None:
