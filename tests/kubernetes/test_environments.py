@@ -2,6 +2,7 @@
 
 import copy
 import re
+import tomllib
 
 import pytest
 from conftest import KUBERNETES, Layout, layout_of, ours
@@ -111,6 +112,28 @@ def test_the_console_is_a_deployment_of_its_own_that_nobody_reaches(name: str) -
     assert set(environment["ORRERY_SERVICES"].split(",")) == services
 
 
+@pytest.mark.parametrize("name", EXPOSED)
+def test_who_calls(name: str) -> None:
+    """Callers are told apart. Where they reach a pod by a load balancer or a node port, they keep their address and nobody is believed; where the
+    ingress controller stands before it, the controller is believed, and nobody else is let in there."""
+    layout = layout_of(name)
+    for item in layout.of_kind("Service"):
+        if item["spec"].get("type", "ClusterIP") != "ClusterIP":
+            assert item["spec"]["externalTrafficPolicy"] == "Local", item["metadata"]["name"]
+    table = reachability.table(layout.objects)
+    for item in layout.of_kind("Deployment"):
+        container = item["spec"]["template"]["spec"]["containers"][0]
+        pod = reachability.short_name(item["spec"]["template"]["metadata"]["labels"])
+        if "gateway" not in container.get("args", []) or name == "layer8":
+            continue
+        lists = [tomllib.loads(f"x = {each['value']}".replace("\n", " "))["x"] for each in container["env"] if each["name"] == "ORRERY_GATEWAY__LISTENERS"]
+        trusted = [network for listeners in lists for each in listeners for network in each.get("trusted", [])]
+        callers = {source for source, target, port in table if (target, port) == (pod, "8080")}
+        if trusted:
+            assert callers == {"ingress-nginx"}
+        assert bool(trusted) == (callers == {"ingress-nginx"}), (pod, callers)
+
+
 def test_external_secrets_are_all_that_production_refers_to(scratch) -> None:
     """The keys of our services' secrets, by name; those of other programs are these programs' own."""
     component = scratch("""apiVersion: kustomize.config.k8s.io/v1beta1
@@ -148,7 +171,7 @@ def test_environments_differ_in_exposure_and_size_alone() -> None:
             item["metadata"].pop("namespace", None)
             item["metadata"]["name"] = label
             spec = item.get("spec", {})
-            for key in ("replicas", "minReplicas", "maxReplicas", "type"):
+            for key in ("replicas", "minReplicas", "maxReplicas", "type", "externalTrafficPolicy"):
                 spec.pop(key, None)
             for claim in spec.get("volumeClaimTemplates", []):
                 claim["spec"].pop("resources")
@@ -158,6 +181,8 @@ def test_environments_differ_in_exposure_and_size_alone() -> None:
             for container in template.get("containers", []) + template.get("initContainers", []):
                 container.pop("resources")
                 container["image"] = container["image"].split(":")[0]
+                # Whose word on a caller's address is taken follows from the exposure: test_who_calls.
+                container["env"] = [each for each in container.get("env", []) if each["name"] != "ORRERY_GATEWAY__LISTENERS"]
                 for each in container.get("envFrom", []):
                     each.pop("configMapRef", None)
             for subject in item.get("subjects", []):
