@@ -101,6 +101,9 @@ def test_each_part_can_be_left_out(part: str) -> None:
     assert gone and len(layout.objects) + len(gone) == len(whole.objects)
     (environment,) = [item for item in layout.of_kind("ConfigMap") if item["metadata"]["name"].startswith("environment")]
     assert set(environment["data"]["ORRERY_SERVICES"].split(",")) == set(make.SERVICES) - {part}
+    # The console asks no process that is not there.
+    asked = set(environment["data"]["ORRERY_CONSOLE__PROCESSES"].split(","))
+    assert asked == {f"http://{item['metadata']['name']}:8090" for item in layout.of_kind("Service") if item["metadata"]["name"].startswith("internal-")}
 
 
 @pytest.mark.parametrize("patch", [

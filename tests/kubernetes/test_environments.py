@@ -84,7 +84,7 @@ def test_production_is_reached_by_the_ingress_alone_over_tls() -> None:
     assert {host for entry in ingress["spec"]["tls"] for host in entry["hosts"]} == hosts
     assert ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/ssl-redirect"] == "true"
     table = reachability.table(layout.objects)
-    assert {(source, port) for source, target, port in table if target == "gateway-edge"} == {("ingress-nginx", "8080"), ("prometheus", "8090")}
+    assert {(source, port) for source, target, port in table if target == "gateway-edge"} == {("ingress-nginx", "8080"), ("prometheus", "8090"), ("console", "8090")}
 
 
 @pytest.mark.parametrize("name", ["staging", "production", "libra-production"])
@@ -110,6 +110,26 @@ def test_the_console_is_a_deployment_of_its_own_that_nobody_reaches(name: str) -
     (environment,) = [item["data"] for item in layout.of_kind("ConfigMap") if item["metadata"]["name"].startswith("environment")]
     services = {each["args"][1] for item in layout.workloads() for each in ours(item["spec"]["template"]["spec"]) if each["args"][0] == "serve"}
     assert set(environment["ORRERY_SERVICES"].split(",")) == services
+
+
+@pytest.mark.parametrize("name", [*ENVIRONMENTS, "libra-development", "libra-production"])
+def test_the_console_asks_every_other_process(name: str) -> None:
+    """By a Service of the internal port, for each deployment of the binary's services; and policies let it, there and nowhere else at that port."""
+    layout = layout_of(name)
+    (environment,) = [item["data"] for item in layout.of_kind("ConfigMap") if item["metadata"]["name"].startswith("environment")]
+    asked = {re.fullmatch(r"http://([a-z-]+):8090", each)[1] for each in environment["ORRERY_CONSOLE__PROCESSES"].split(",")}
+    behind = {}
+    for each in asked:
+        spec = layout.get("Service", each)["spec"]
+        # Figures of one replica after another would be no row of figures.
+        assert spec["sessionAffinity"] == "ClientIP" and spec.get("type", "ClusterIP") == "ClusterIP" and [port["port"] for port in spec["ports"]] == [8090]
+        (behind[each],) = [pod.name for pod in render.selected(layout.objects, spec["selector"], layout.get("Service", each)["metadata"]["namespace"])]
+    serving = {item["metadata"]["name"]: item for item in layout.of_kind("Deployment") for each in ours(item["spec"]["template"]["spec"]) if each["args"][0] == "serve"}
+    others = {reachability.short_name(item["spec"]["template"]["metadata"]["labels"]) for item in serving.values()} - {"console"}
+    assert set(behind.values()) == others and len(behind) == len(others)
+    table = reachability.table(layout.objects)
+    assert {target for source, target, port in table if (source, port) == ("console", "8090")} == others
+    assert {source for source, _, port in table if port == "8090"} <= {"console", "prometheus"}
 
 
 @pytest.mark.parametrize("name", EXPOSED)
