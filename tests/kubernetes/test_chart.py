@@ -120,6 +120,12 @@ def test_the_chart_fails_when_more_than_the_edge_would_be_exposed(patch: dict) -
     assert helm(values={"environment": "development", "patches": patch}).objects
 
 
+def test_callers_of_an_exposed_edge_keep_their_addresses() -> None:
+    layout = helm("parts.ingress=false", values={"patches": {"Service/gateway-edge": {"spec": {"type": "LoadBalancer"}}}})
+    assert layout.get("Service", "gateway-edge")["spec"]["externalTrafficPolicy"] == "Local"
+    assert "externalTrafficPolicy" not in helm().get("Service", "gateway-edge")["spec"]
+
+
 def test_the_environment_is_one_of_three() -> None:
     with pytest.raises(RuntimeError, match="development, staging or production"):
         helm("environment=prod")
