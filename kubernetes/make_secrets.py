@@ -73,6 +73,8 @@ class Values:
 
     def whole(self, secret: str) -> dict[str, str]:
         """The keys of a secret that becomes the environment of a pod."""
+        if secret == "provider-databases-secret":
+            return {"PGHOST": self.postgres, "PGPORT": "5432", "PGDATABASE": "orrery", "PGUSER": "orrery", "PGPASSWORD": self.word("postgres-orrery")}
         if secret.startswith("postgres"):
             return {"POSTGRES_DB": "orrery", "POSTGRES_USER": "orrery", "POSTGRES_PASSWORD": self.word("postgres-orrery")}
         if secret.startswith("influxdb"):
@@ -105,7 +107,7 @@ def references(objects: list[dict]) -> dict[str, set[str] | None]:
             keys(item["spec"]["configSecret"], "alertmanager.yaml")
         if item["kind"] == "Cluster":
             keys(item["spec"]["bootstrap"]["initdb"]["secret"]["name"], "username", "password")
-        spec = item.get("spec", {}).get("template", {}).get("spec") if item["kind"] in ("Deployment", "StatefulSet") else None
+        spec = item.get("spec", {}).get("template", {}).get("spec") if item["kind"] in ("Deployment", "StatefulSet", "Job") else None
         if not spec:
             continue
         mounted = {volume["name"]: volume["secret"] for volume in spec.get("volumes", []) if "secret" in volume}

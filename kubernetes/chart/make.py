@@ -36,7 +36,7 @@ BY_NAME = {
     "metrics": "monitoring", "rabbitmq-metrics": "monitoring", "grafana": "monitoring", "grafana-datasources": "monitoring",
     "grafana-providers": "monitoring", "grafana-dashboards": "monitoring",
     "prometheus-to-exporter": "exporter", "postgres-exporter-queries": "exporter",
-    "redis": "redis", "rabbitmq": "rabbitmq",
+    "redis": "redis", "rabbitmq": "rabbitmq", "processes": "console",
 }
 
 

@@ -101,6 +101,9 @@ def test_each_part_can_be_left_out(part: str) -> None:
     assert gone and len(layout.objects) + len(gone) == len(whole.objects)
     (environment,) = [item for item in layout.of_kind("ConfigMap") if item["metadata"]["name"].startswith("environment")]
     assert set(environment["data"]["ORRERY_SERVICES"].split(",")) == set(make.SERVICES) - {part}
+    # The console asks no process that is not there.
+    asked = set(environment["data"]["ORRERY_CONSOLE__PROCESSES"].split(","))
+    assert asked == {f"http://{item['metadata']['name']}:8090" for item in layout.of_kind("Service") if item["metadata"]["name"].startswith("internal-")}
 
 
 @pytest.mark.parametrize("patch", [
@@ -115,6 +118,12 @@ def test_the_chart_fails_when_more_than_the_edge_would_be_exposed(patch: dict) -
         with pytest.raises(RuntimeError):
             helm(values={"environment": environment, "patches": patch})
     assert helm(values={"environment": "development", "patches": patch}).objects
+
+
+def test_callers_of_an_exposed_edge_keep_their_addresses() -> None:
+    layout = helm("parts.ingress=false", values={"patches": {"Service/gateway-edge": {"spec": {"type": "LoadBalancer"}}}})
+    assert layout.get("Service", "gateway-edge")["spec"]["externalTrafficPolicy"] == "Local"
+    assert "externalTrafficPolicy" not in helm().get("Service", "gateway-edge")["spec"]
 
 
 def test_the_environment_is_one_of_three() -> None:

@@ -19,8 +19,8 @@ ANSWERED = {
     "CKV_K8S_43": (".*", "digests of images are the installation's to set: `images` of an overlay, image.digest of the chart (docs/kubernetes.md)"),
     "CKV_K8S_15": (".*", "IfNotPresent: tags name one version and are never moved; with Always a start would depend on the registry"),
     "CKV_K8S_35": (
-        r"StatefulSet\..*\.(rabbitmq|postgres|influxdb|telegraf|s3)|Deployment\..*\.(grafana|postgres-exporter|spa-frontend-.*|spa-backend-.*|forward-proxy|reverse-proxy-.*|auth-server|autha|spinoza|tunnel|gateway-.*)",
-        "images of others take their first password, and Telegraf its token, from a variable alone; ours takes the id of an access key (not its secret) so, and Redis' address, which may be left out",
+        r"StatefulSet\..*\.(rabbitmq|postgres|influxdb|telegraf|s3)|Deployment\..*\.(grafana|postgres-exporter|spa-frontend-.*|spa-backend-.*|forward-proxy|reverse-proxy-.*|auth-server|autha|spinoza|tunnel|gateway-.*)|Job\..*\.spa-database-.*",
+        "images of others take their first password, and Telegraf its token, from a variable alone, psql its own from a variable or a file of a form that no secret has; ours takes the id of an access key (not its secret) so, and Redis' address, which may be left out",
     ),
 }
 

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import tomllib
 
 import pytest
 from conftest import KUBERNETES, Layout, layout_of, ours
@@ -83,7 +84,7 @@ def test_production_is_reached_by_the_ingress_alone_over_tls() -> None:
     assert {host for entry in ingress["spec"]["tls"] for host in entry["hosts"]} == hosts
     assert ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/ssl-redirect"] == "true"
     table = reachability.table(layout.objects)
-    assert {(source, port) for source, target, port in table if target == "gateway-edge"} == {("ingress-nginx", "8080"), ("prometheus", "8090")}
+    assert {(source, port) for source, target, port in table if target == "gateway-edge"} == {("ingress-nginx", "8080"), ("prometheus", "8090"), ("console", "8090")}
 
 
 @pytest.mark.parametrize("name", ["staging", "production", "libra-production"])
@@ -109,6 +110,48 @@ def test_the_console_is_a_deployment_of_its_own_that_nobody_reaches(name: str) -
     (environment,) = [item["data"] for item in layout.of_kind("ConfigMap") if item["metadata"]["name"].startswith("environment")]
     services = {each["args"][1] for item in layout.workloads() for each in ours(item["spec"]["template"]["spec"]) if each["args"][0] == "serve"}
     assert set(environment["ORRERY_SERVICES"].split(",")) == services
+
+
+@pytest.mark.parametrize("name", [*ENVIRONMENTS, "libra-development", "libra-production"])
+def test_the_console_asks_every_other_process(name: str) -> None:
+    """By a Service of the internal port, for each deployment of the binary's services; and policies let it, there and nowhere else at that port."""
+    layout = layout_of(name)
+    (environment,) = [item["data"] for item in layout.of_kind("ConfigMap") if item["metadata"]["name"].startswith("environment")]
+    asked = {re.fullmatch(r"http://([a-z-]+):8090", each)[1] for each in environment["ORRERY_CONSOLE__PROCESSES"].split(",")}
+    behind = {}
+    for each in asked:
+        spec = layout.get("Service", each)["spec"]
+        # Figures of one replica after another would be no row of figures.
+        assert spec["sessionAffinity"] == "ClientIP" and spec.get("type", "ClusterIP") == "ClusterIP" and [port["port"] for port in spec["ports"]] == [8090]
+        (behind[each],) = [pod.name for pod in render.selected(layout.objects, spec["selector"], layout.get("Service", each)["metadata"]["namespace"])]
+    serving = {item["metadata"]["name"]: item for item in layout.of_kind("Deployment") for each in ours(item["spec"]["template"]["spec"]) if each["args"][0] == "serve"}
+    others = {reachability.short_name(item["spec"]["template"]["metadata"]["labels"]) for item in serving.values()} - {"console"}
+    assert set(behind.values()) == others and len(behind) == len(others)
+    table = reachability.table(layout.objects)
+    assert {target for source, target, port in table if (source, port) == ("console", "8090")} == others
+    assert {source for source, _, port in table if port == "8090"} <= {"console", "prometheus"}
+
+
+@pytest.mark.parametrize("name", EXPOSED)
+def test_who_calls(name: str) -> None:
+    """Callers are told apart. Where they reach a pod by a load balancer or a node port, they keep their address and nobody is believed; where the
+    ingress controller stands before it, the controller is believed, and nobody else is let in there."""
+    layout = layout_of(name)
+    for item in layout.of_kind("Service"):
+        if item["spec"].get("type", "ClusterIP") != "ClusterIP":
+            assert item["spec"]["externalTrafficPolicy"] == "Local", item["metadata"]["name"]
+    table = reachability.table(layout.objects)
+    for item in layout.of_kind("Deployment"):
+        container = item["spec"]["template"]["spec"]["containers"][0]
+        pod = reachability.short_name(item["spec"]["template"]["metadata"]["labels"])
+        if "gateway" not in container.get("args", []) or name == "layer8":
+            continue
+        lists = [tomllib.loads(f"x = {each['value']}".replace("\n", " "))["x"] for each in container["env"] if each["name"] == "ORRERY_GATEWAY__LISTENERS"]
+        trusted = [network for listeners in lists for each in listeners for network in each.get("trusted", [])]
+        callers = {source for source, target, port in table if (target, port) == (pod, "8080")}
+        if trusted:
+            assert callers == {"ingress-nginx"}
+        assert bool(trusted) == (callers == {"ingress-nginx"}), (pod, callers)
 
 
 def test_external_secrets_are_all_that_production_refers_to(scratch) -> None:
@@ -148,7 +191,7 @@ def test_environments_differ_in_exposure_and_size_alone() -> None:
             item["metadata"].pop("namespace", None)
             item["metadata"]["name"] = label
             spec = item.get("spec", {})
-            for key in ("replicas", "minReplicas", "maxReplicas", "type"):
+            for key in ("replicas", "minReplicas", "maxReplicas", "type", "externalTrafficPolicy"):
                 spec.pop(key, None)
             for claim in spec.get("volumeClaimTemplates", []):
                 claim["spec"].pop("resources")
@@ -158,6 +201,8 @@ def test_environments_differ_in_exposure_and_size_alone() -> None:
             for container in template.get("containers", []) + template.get("initContainers", []):
                 container.pop("resources")
                 container["image"] = container["image"].split(":")[0]
+                # Whose word on a caller's address is taken follows from the exposure: test_who_calls.
+                container["env"] = [each for each in container.get("env", []) if each["name"] != "ORRERY_GATEWAY__LISTENERS"]
                 for each in container.get("envFrom", []):
                     each.pop("configMapRef", None)
             for subject in item.get("subjects", []):

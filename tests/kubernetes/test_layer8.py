@@ -1,8 +1,13 @@
 """Layer8's document line by line: names, ports, node ports, health paths, resources, scaling, storage, secrets, order, Kind."""
 
+import ipaddress
+import re
+import tomllib
+
 import pytest
 import yaml
 from conftest import KUBERNETES, Layout, layout_of
+import reachability
 
 FORWARD, AUTH, REVERSE, FRONTEND, BACKEND = "forward-proxy", "auth-server", "reverse-proxy-sp1", "spa-frontend-sp1", "spa-backend-sp1"
 
@@ -73,10 +78,24 @@ def test_health_paths(layer8: Layout, name: str) -> None:
     numbers = {port.get("name"): port["containerPort"] for port in main["ports"]}
     assert main["readinessProbe"]["httpGet"]["path"] == path
     assert numbers[main["readinessProbe"]["httpGet"]["port"]] == container
-    # Ours say at the document's path whether their upstreams are well; a restart does not mend a neighbour, so liveness is asked of the process.
+    # Ours say at the document's path what this process can do, a database among it; no restart mends that, so liveness is asked of the process.
     alive = (8090, "/health/live") if main["name"] == "orrery" else (container, path)
     for probe in ("startupProbe", "livenessProbe"):
         assert (numbers[main[probe]["httpGet"]["port"]], main[probe]["httpGet"]["path"]) == alive
+
+
+@pytest.mark.parametrize("name", [FORWARD, REVERSE])
+def test_a_proxy_serves_the_gateway_alone(layer8: Layout, name: str) -> None:
+    """A service that is enabled beside it would be a condition of its readiness, and no policy lets a reverse proxy reach one."""
+    main = layer8.main(name)
+    assert main["args"] == ["serve", "gateway"]
+    # A variable of the container wins over the environment's, and over the file.
+    assert {"name": "ORRERY_SERVICES", "value": "gateway"} in main["env"]
+    (config,) = [volume["configMap"]["name"] for volume in layer8.pod(name)["volumes"] if volume["name"] == "configuration"]
+    assert 'services = ["gateway"]' in layer8.get("ConfigMap", config)["data"]["orrery.toml"]
+    names = [each["name"] for each in main["env"]]
+    if name == REVERSE:
+        assert names.index("SP_ID") < names.index("ORRERY_GATEWAY__ROUTES")  # which names it
 
 
 def test_postgres_is_asked_by_pg_isready(layer8: Layout) -> None:
@@ -139,12 +158,37 @@ def test_autoscaling_is_of_these_five(layer8: Layout) -> None:
 
 
 def test_ingress(layer8: Layout) -> None:
-    (ingress,) = layer8.of_kind("Ingress")
-    (rule,) = ingress["spec"]["rules"]
-    assert rule["host"] == "layer8.local" and ingress["spec"]["ingressClassName"] == "nginx"
-    leads = {path["path"]: path["backend"]["service"]["name"] for path in rule["http"]["paths"]}
-    assert leads == {"/": FORWARD, "/auth": AUTH}
-    assert layer8.get("Service", FORWARD)["spec"]["ports"][0]["name"] == "http"
+    assert leads(layer8, "/") == leads(layer8, "/login") == leads(layer8, "/authors") == (FORWARD, None)
+    for name in (FORWARD, AUTH):
+        assert layer8.get("Service", name)["spec"]["ports"][0]["name"] == "http"
+
+
+def leads(layer8: Layout, path: str) -> tuple[str, str | None]:
+    """Where the controller leads a path of layer8.local, and what it rewrites it to; as NGINX does, the longest pattern first."""
+    found = []
+    for ingress in layer8.of_kind("Ingress"):
+        (rule,) = ingress["spec"]["rules"]
+        assert rule["host"] == "layer8.local" and ingress["spec"]["ingressClassName"] == "nginx"
+        rewrite = ingress["metadata"].get("annotations", {}).get("nginx.ingress.kubernetes.io/rewrite-target")
+        for each in rule["http"]["paths"]:
+            # One rewrite makes every path of a host an expression, those of other Ingress objects too.
+            match = re.match(each["path"], path, re.IGNORECASE)
+            if match:
+                to = re.sub(r"\$(\d)", lambda group: match[int(group[1])] or "", rewrite) if rewrite else None
+                found.append((len(each["path"]), each["backend"]["service"]["name"], to))
+    return max(found)[1:]
+
+
+@pytest.mark.parametrize("path, seen", [("/auth/login", "/login"), ("/auth", "/"), ("/auth/", "/"), ("/auth/.well-known/jwks.json", "/.well-known/jwks.json")])
+def test_the_ingress_takes_auth_off(layer8: Layout, path: str, seen: str) -> None:
+    """Autha has /login and not /auth/login."""
+    assert leads(layer8, path) == (AUTH, seen)
+    (ingress,) = [item for item in layer8.of_kind("Ingress") if item["metadata"]["name"] == "layer8-auth"]
+    assert ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/use-regex"] == "true"
+    assert ingress["spec"]["rules"][0]["http"]["paths"][0]["pathType"] == "ImplementationSpecific"
+    # Links and the issuer are what people see.
+    (environment,) = [item["data"] for item in layer8.of_kind("ConfigMap") if item["metadata"]["name"].startswith("environment")]
+    assert environment["ORRERY_AUTHA__PUBLIC_URL"] == "http://layer8.local/auth"
 
 
 @pytest.mark.parametrize("name, claim, path, size", [("postgres", "postgres-pvc", "/var/lib/postgresql/data", "20Gi"), ("influxdb", "influxdb-pvc", "/var/lib/influxdb2", "10Gi")])
@@ -222,6 +266,46 @@ def test_order(layer8: Layout) -> None:
         first = min(places[kind] for kind in kinds)
         assert first > last
         last = max(places[kind] for kind in kinds)
+
+
+def listeners(layer8: Layout, name: str) -> list[dict]:
+    """The gateway's listeners of a container, as TOML."""
+    (text,) = [each["value"] for each in layer8.main(name)["env"] if each["name"] == "ORRERY_GATEWAY__LISTENERS"]
+    return tomllib.loads(f"x = {text}".replace("\n", " "))["x"]
+
+
+@pytest.mark.parametrize("name, port", [(FORWARD, 6191), (AUTH, 5001)])
+def test_callers_behind_the_ingress_are_told_apart_and_nobody_else_is_believed(layer8: Layout, name: str, port: int) -> None:
+    """The ingress controller is the only one of the trusted network that a policy lets in; who comes by a node port has an address of another one."""
+    (pods,) = [yaml.safe_load((KUBERNETES / "overlays" / "layer8" / "kind.yaml").read_text())["networking"]["podSubnet"]]
+    (listener,) = [each for each in listeners(layer8, name) if each["address"] == f"0.0.0.0:{port}"]
+    assert listener["trusted"] == [pods]
+    target = {FORWARD: "gateway-forward", AUTH: "autha"}[name]
+    reach = {source for source, to, number in reachability.table(layer8.objects) if (to, number) == (target, str(port))}
+    assert reach == {"ingress-nginx", "world"}
+    (pod,) = [each for each in reachability.pods(layer8.objects) if each.name == target]
+    inside = reachability.Pod("any", None, {}, address=str(next(ipaddress.ip_network(pods).hosts())))
+    assert not reachability.Policies(layer8.objects).allows(pod, "Ingress", inside, reachability.Port(port))
+
+
+def test_a_backend_cannot_claim_its_callers_address(layer8: Layout) -> None:
+    """It comes in by a listener of its own that believes nobody; autha itself listens on the loopback alone, behind the gateway of its process."""
+    (listener,) = [each for each in listeners(layer8, AUTH) if "trusted" not in each]
+    assert listener == {"role": "api", "address": "0.0.0.0:5002"}
+    table = reachability.table(layer8.objects)
+    assert {(source, port) for source, target, port in table if target == "autha" and source.startswith(("backend", "frontend", "gateway"))} == {("backend-sp1", "5002")}
+    assert {source for source, target, port in table if (target, port) == ("autha", "5002")} == {"backend-sp1"}
+    assert layer8.main(AUTH)["args"] == ["serve", "gateway", "autha"]
+    assert {"name": "ORRERY_AUTHA__LISTEN", "value": "127.0.0.1:8081"} in layer8.main(AUTH)["env"]
+    assert {"name": "providers", "port": 5002, "targetPort": "providers"} in layer8.get("Service", AUTH)["spec"]["ports"]
+
+
+def test_a_reverse_proxy_does_not_count_all_callers_as_one(layer8: Layout) -> None:
+    """It sees the forward proxy's pods, which have counted: no budget of requests, and no bound of connections, since they are trusted."""
+    (listener,) = listeners(layer8, REVERSE)
+    assert any(ipaddress.ip_network("10.244.0.0/16").subnet_of(ipaddress.ip_network(each)) for each in listener["trusted"] if ":" not in each)
+    assert {"name": "ORRERY_GATEWAY__RATES__ENABLED", "value": "false"} in layer8.main(REVERSE)["env"]
+    assert {source for source, target, port in reachability.table(layer8.objects) if (target, port) == ("gateway-reverse-sp1", "6193")} == {"gateway-forward", "autha"}
 
 
 def test_kind_maps_the_documents_ports() -> None:
