@@ -61,8 +61,7 @@ struct Inner {
     ended: Cell<bool>,
     timer: RefCell<Pin<Box<Sleep>>>,
     most_bytes: u64,
-    declared: Option<u64>,
-    is_framed: bool,
+    framing: Framing,
     pause: Duration,
     deadline: Instant,
     seen_bytes: Cell<u64>,
@@ -92,6 +91,14 @@ impl Framing {
             Some(length) => length.to_str().ok()?.trim().parse().ok().map(Self::Sized),
         }
     }
+
+    /// How many bytes were announced, if any were.
+    const fn bytes(self) -> Option<u64> {
+        match self {
+            Self::Sized(bytes) => Some(bytes),
+            Self::None | Self::Chunked => None,
+        }
+    }
 }
 
 impl ClientBody {
@@ -110,8 +117,7 @@ impl ClientBody {
             ended: Cell::new(false),
             timer: RefCell::new(Box::pin(sleep(pause))),
             most_bytes,
-            declared: if let Framing::Sized(bytes) = framing { Some(bytes) } else { None },
-            is_framed: framing != Framing::None,
+            framing,
             pause,
             deadline: Instant::now() + whole,
             seen_bytes: Cell::new(0),
@@ -149,8 +155,12 @@ impl ClientBody {
     /// Whether the client has nothing more to send.
     pub fn is_whole(&self) -> bool {
         let inner = &*self.0;
-        let all = inner.declared.is_some_and(|declared| inner.seen_bytes.get() == declared);
-        inner.fault.get().is_none() && (all || inner.ended.get() || !inner.is_framed)
+        let is_whole = match inner.framing {
+            Framing::None => true,
+            Framing::Sized(bytes) => inner.ended.get() || inner.seen_bytes.get() == bytes,
+            Framing::Chunked => inner.ended.get(),
+        };
+        inner.fault.get().is_none() && is_whole
     }
 
     /// Since when it is the upstream's turn; none while the client is awaited.
@@ -183,7 +193,7 @@ impl ClientBody {
         inner.waiting.set(false);
         inner.since.set(Instant::now());
         match item {
-            None if inner.declared.is_some_and(|declared| inner.seen_bytes.get() != declared) => {
+            None if inner.framing.bytes().is_some_and(|bytes| inner.seen_bytes.get() != bytes) => {
                 self.fail(Fault::Broken)
             }
             None => {
@@ -196,7 +206,7 @@ impl ClientBody {
                 let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
                 let seen = inner.seen_bytes.get().saturating_add(length);
                 inner.seen_bytes.set(seen);
-                if inner.declared.is_some_and(|declared| seen > declared) {
+                if inner.framing.bytes().is_some_and(|bytes| seen > bytes) {
                     self.fail(Fault::Broken)
                 } else if seen > inner.most_bytes {
                     self.fail(Fault::Large)

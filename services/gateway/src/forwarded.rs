@@ -153,6 +153,7 @@ fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::end_to_end::tests::map;
 
     #[test]
     fn the_client_is_the_last_hop_that_is_no_trusted_proxy() {
@@ -165,10 +166,7 @@ mod tests {
             ("forwarded", "for=192.0.2.1;proto=https, for=\"[2001:db8::1]:80\"", Some("2001:db8::1")),
             ("forwarded", "for=_hidden", None),
         ] {
-            let headers = HeaderMap::from_iter([(
-                HeaderName::try_from(name).unwrap(),
-                HeaderValue::from_str(value).unwrap(),
-            )]);
+            let headers = map(&[(name, value)]);
             assert_eq!(
                 client_address(&headers, &trusted),
                 client.map(|text| text.parse().unwrap()),

@@ -88,14 +88,7 @@ fn plain(headers: &HeaderMap) -> http::HeaderMap {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn map(pairs: &[(&str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
-        }
-        headers
-    }
+    use crate::end_to_end::tests::map;
 
     #[test]
     fn only_what_is_for_everybody_is_kept_and_as_long_as_it_says() {
