@@ -3,7 +3,8 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use chrono::{DateTime, Utc};
 use diesel::{
-    ExpressionMethods, Insertable, OptionalExtension, QueryDsl, Queryable, Selectable, SelectableHelper,
+    BoolExpressionMethods, ExpressionMethods, Insertable, OptionalExtension, QueryDsl, Queryable, Selectable,
+    SelectableHelper,
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use orrery_seal::sha256;
@@ -128,6 +129,13 @@ pub async fn begin(
     Ok(secret)
 }
 
+/// Whether a challenge can still be used. One that was made while the clock was ahead would live for longer than it should.
+#[diesel::dsl::auto_type]
+fn usable(now: DateTime<Utc>) -> _ {
+    let latest: DateTime<Utc> = now + stored_time::SKEW;
+    challenges::expires_at.gt(now).and(challenges::created_at.le(latest)).and(challenges::uses_left.gt(0_i32))
+}
+
 /// Whose a secret is, without using it: the account is locked before its challenge.
 ///
 /// # Errors
@@ -141,10 +149,7 @@ pub async fn find(
     Ok(challenges::table
         .filter(challenges::secret_hash.eq(sha256(secret.as_bytes())))
         .filter(challenges::purpose.eq(purpose.name()))
-        .filter(challenges::expires_at.gt(now))
-        // One that was made while the clock was ahead would live for longer than it should.
-        .filter(challenges::created_at.le(now + stored_time::SKEW))
-        .filter(challenges::uses_left.gt(0))
+        .filter(usable(now))
         .select(Challenge::as_select())
         .first(connection)
         .await
@@ -164,9 +169,7 @@ pub async fn keeps_address(
     let kept: i64 = challenges::table
         .filter(challenges::email_hash.eq_any(email_hashes))
         .filter(challenges::account.ne(but))
-        .filter(challenges::expires_at.gt(now))
-        .filter(challenges::created_at.le(now + stored_time::SKEW))
-        .filter(challenges::uses_left.gt(0))
+        .filter(usable(now))
         .count()
         .get_result(connection)
         .await?;
