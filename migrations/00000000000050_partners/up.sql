@@ -115,6 +115,10 @@ CREATE TABLE partners.endpoints (
     state           text        NOT NULL CHECK (state IN ('pending', 'active', 'disabled')),
     -- Why it is disabled, or pending.
     reason          text,
+    -- Whether the receiver at this url has allowed deliveries.
+    confirmed       boolean     NOT NULL DEFAULT false,
+    -- An operator disabled it: its partner cannot enable it.
+    held            boolean     NOT NULL DEFAULT false,
     -- What its receiver may confirm the handshake by: SHA-256 of a one-time secret.
     confirmation    bytea,
     -- Everything up to it was delivered, stands in `deliveries`, or was not for it.
@@ -159,3 +163,12 @@ GRANT USAGE ON SCHEMA partners TO orrery_partners;
 GRANT SELECT, INSERT, UPDATE, DELETE ON partners.partners, partners.keys, partners.schemas, partners.log, partners.endpoints, partners.deliveries TO orrery_partners;
 GRANT SELECT, UPDATE ON partners.head TO orrery_partners;
 GRANT EXECUTE ON FUNCTION partners.place(integer) TO orrery_partners;
+
+-- Operators see who there is and how far each endpoint is, and have deliveries tried again: no secret, no address, nothing of what an event tells.
+GRANT USAGE ON SCHEMA partners TO orrery_console;
+GRANT SELECT (id, name, is_operator, publishes, receives, disabled_at) ON partners.partners TO orrery_console;
+GRANT SELECT (id, partner, url, state, reason, confirmed, held, cursor, failing_since, version) ON partners.endpoints TO orrery_console;
+GRANT UPDATE (state, reason, held, version, failing_since) ON partners.endpoints TO orrery_console;
+GRANT SELECT (endpoint, position, state, key, type, attempts, first_at, next_at, last_error, last_status) ON partners.deliveries TO orrery_console;
+GRANT UPDATE (state, attempts, first_at, next_at) ON partners.deliveries TO orrery_console;
+GRANT SELECT ON partners.head TO orrery_console;

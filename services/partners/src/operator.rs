@@ -329,22 +329,23 @@ impl Operator {
             .await
     }
 
-    /// Delivers to an endpoint again, or not any more; returns whether that changed anything.
+    /// Delivers to an endpoint again, or not any more until an operator says otherwise; returns whether that changed anything. What its receiver
+    /// never allowed is not delivered to, whoever asks.
     ///
     /// # Errors
     /// When there is none.
     pub async fn set_endpoint(&self, endpoint: Uuid, enabled: bool) -> Result<bool, CommandError> {
         self.pool
             .run(move |mut connection| async move {
-                let found = endpoints::by_id(&mut connection, endpoint).await?;
-                let found = found.ok_or(CommandError::UnknownEndpoint)?;
-                // What was never confirmed is not delivered to, whoever asks.
-                if enabled && found.state != "disabled" {
-                    return Ok(false);
+                if endpoints::by_id(&mut connection, endpoint).await?.is_none() {
+                    return Err(CommandError::UnknownEndpoint);
                 }
-                let (state, reason) =
-                    if enabled { ("active", None) } else { ("disabled", Some("by an operator")) };
-                Ok::<_, CommandError>(endpoints::set_state(&mut connection, endpoint, state, reason).await?)
+                let changed = if enabled {
+                    endpoints::enable(&mut connection, endpoint).await?
+                } else {
+                    endpoints::disable(&mut connection, endpoint, endpoints::BY_AN_OPERATOR, true).await?
+                };
+                Ok(changed)
             })
             .await
     }

@@ -57,7 +57,7 @@ pub async fn disable(
         .run(move |mut connection| async move {
             connection
                 .transaction::<_, OwnerError, _>(async |connection| {
-                    if endpoints::set_state(connection, id, "disabled", Some(&reason)).await?
+                    if endpoints::disable(connection, id, &reason, false).await?
                         && let Some(mail) = &mail
                     {
                         send(connection, &outbox, mail).await?;

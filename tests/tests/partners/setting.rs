@@ -152,6 +152,12 @@ impl Party {
         self.client.send(self.client.request(Method::POST, path).json(body)).await
     }
 
+    /// Changes an endpoint.
+    pub async fn change(&self, id: &str, settings: &Value) -> Result<Answer> {
+        let request = self.client.request(Method::PATCH, &format!("/partners/endpoints/{id}"));
+        self.client.send(request.json(settings)).await
+    }
+
     /// Does something without a body.
     pub async fn act(&self, method: Method, path: &str) -> Result<Answer> {
         self.client.send(self.client.request(method, path)).await

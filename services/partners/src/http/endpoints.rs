@@ -254,24 +254,36 @@ pub async fn confirm(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Delivers again to an endpoint that was disabled.
+/// Delivers again to an endpoint that was disabled; its receiver is asked first where it has not allowed that yet.
 pub async fn enable(
     request: HttpRequest,
     app: Data<AppState>,
     path: Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let (known, endpoint) = own(&request, &app, &path).await?;
-    app.operator().set_endpoint(endpoint.id, true).await.map_err(|error| fault::command(&error))?;
-    app.changed.ring();
-    let (partner, id) = (known.partner.id, endpoint.id);
-    let endpoint = app
+    let (id, (confirm, digest)) = (endpoint.id, confirmation(&app));
+    let enabled = app
         .pool
-        .run(move |mut connection| async move { endpoints::of(&mut connection, partner, id).await })
+        .run(move |mut connection| async move {
+            connection
+                .transaction::<_, StoreError, _>(async |connection| {
+                    if endpoints::is_held(connection, id).await? {
+                        return Ok(false);
+                    }
+                    endpoints::enable(connection, id).await?;
+                    endpoints::set_confirmation(connection, id, &digest).await?;
+                    Ok(true)
+                })
+                .await
+        })
         .await
         .map_err(|error| fault::store(&error))?;
-    endpoint
-        .map(|endpoint| private(shown(&endpoint)))
-        .ok_or_else(|| Problem::new(Code::NotFound, "the endpoint was removed meanwhile"))
+    if !enabled {
+        let detail = "an operator disabled this endpoint; ask the operator to enable it";
+        return Err(Problem::new(Code::Forbidden, detail));
+    }
+    app.changed.ring();
+    Ok(private(shown(&ask(&app, known.partner.id, id, &confirm).await?)))
 }
 
 /// Gives an endpoint another secret; the one before signs too for a while.

@@ -13,9 +13,12 @@ use uuid::Uuid;
 use super::Number;
 
 const COLUMNS: &str = "id, partner, url, types, attributes, filter, rate, allowed_rate, concurrency, ordered, secret, previous_secret, previous_until, \
-     state, reason, cursor, failing_since, version, created_at";
+     state, reason, held, cursor, failing_since, version, created_at";
 /// How long a process keeps an endpoint without a word.
 pub const LEASE_SECONDS: i32 = 15;
+
+/// Why one is disabled that an operator disabled.
+pub const BY_AN_OPERATOR: &str = "by an operator";
 
 /// An endpoint.
 #[derive(Debug, Clone, PartialEq, QueryableByName)]
@@ -65,6 +68,9 @@ pub struct Endpoint {
     /// Why it is not active.
     #[diesel(sql_type = Nullable<Text>)]
     pub reason: Option<String>,
+    /// Whether only an operator may enable it.
+    #[diesel(sql_type = Bool)]
+    pub held: bool,
     /// Up to where everything is settled.
     #[diesel(sql_type = BigInt)]
     pub cursor: i64,
@@ -109,6 +115,12 @@ pub struct HeldEndpoint {
     pub version: i32,
 }
 
+#[derive(QueryableByName)]
+struct Held {
+    #[diesel(sql_type = Bool)]
+    held: bool,
+}
+
 /// Makes an endpoint, `pending`, that begins with what comes now.
 ///
 /// # Errors
@@ -141,7 +153,7 @@ pub async fn create(
     Ok(())
 }
 
-/// Changes what it gets and where; another address has to be confirmed anew.
+/// Changes what it gets and where; another address has to be confirmed anew, and enables nothing that an operator disabled.
 ///
 /// # Errors
 /// When the database refuses.
@@ -153,7 +165,7 @@ pub async fn change(
 ) -> Result<(), StoreError> {
     diesel::sql_query(
         "UPDATE partners.endpoints SET version = version + 1, types = $3, attributes = $4, filter = $5, rate = $6, concurrency = $7, ordered = $8, \
-            state = CASE WHEN url = $2 THEN state ELSE 'pending' END, \
+            state = CASE WHEN url = $2 OR held THEN state ELSE 'pending' END, confirmed = confirmed AND url = $2, \
             confirmation = CASE WHEN url = $2 THEN confirmation ELSE $9 END, url = $2 WHERE id = $1",
     )
     .bind::<SqlUuid, _>(id)
@@ -240,23 +252,53 @@ pub async fn remove(connection: &mut AsyncPgConnection, id: Uuid) -> Result<bool
     Ok(gone > 0)
 }
 
-/// Sets its state; an active one begins anew to fail, and has nothing left to confirm.
+/// Delivers to it no more; `held` until an operator enables it. Returns whether that changed anything.
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn set_state(
+pub async fn disable(
     connection: &mut AsyncPgConnection,
     id: Uuid,
-    state: &str,
-    reason: Option<&str>,
+    reason: &str,
+    held: bool,
 ) -> Result<bool, StoreError> {
     let changed = diesel::sql_query(
-        "UPDATE partners.endpoints SET state = $2, reason = $3, version = version + 1, failing_since = NULL, \
-            confirmation = CASE WHEN $2 = 'active' THEN NULL ELSE confirmation END WHERE id = $1 AND state <> $2",
+        "UPDATE partners.endpoints SET state = 'disabled', reason = $2, held = $3, version = version + 1, failing_since = NULL \
+         WHERE id = $1 AND (state <> 'disabled' OR $3 > held)",
     )
     .bind::<SqlUuid, _>(id)
-    .bind::<Text, _>(state)
-    .bind::<Nullable<Text>, _>(reason)
+    .bind::<Text, _>(reason)
+    .bind::<Bool, _>(held)
+    .execute(connection)
+    .await?;
+    Ok(changed > 0)
+}
+
+/// Whether only an operator may enable it; its row is locked, so that nobody holds it meanwhile.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn is_held(connection: &mut AsyncPgConnection, id: Uuid) -> Result<bool, StoreError> {
+    let held: Option<Held> =
+        diesel::sql_query("SELECT held FROM partners.endpoints WHERE id = $1 FOR NO KEY UPDATE")
+            .bind::<SqlUuid, _>(id)
+            .get_result(connection)
+            .await
+            .optional()?;
+    Ok(held.is_some_and(|found| found.held))
+}
+
+/// Delivers to a disabled one again, as far as its receiver has allowed that: else it is pending. Returns whether that changed anything.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn enable(connection: &mut AsyncPgConnection, id: Uuid) -> Result<bool, StoreError> {
+    let changed = diesel::sql_query(
+        "UPDATE partners.endpoints SET state = CASE WHEN confirmed THEN 'active' ELSE 'pending' END, \
+            reason = CASE WHEN NOT confirmed THEN 'its receiver has not allowed deliveries yet' END, \
+            held = false, version = version + 1, failing_since = NULL WHERE id = $1 AND state = 'disabled'",
+    )
+    .bind::<SqlUuid, _>(id)
     .execute(connection)
     .await?;
     Ok(changed > 0)
@@ -276,7 +318,7 @@ pub async fn set_handshake(
         Err(reason) => ("pending", None, Some(reason)),
     };
     diesel::sql_query(
-        "UPDATE partners.endpoints SET state = $2, allowed_rate = coalesce($3, allowed_rate), reason = $4, version = version + 1, failing_since = NULL \
+        "UPDATE partners.endpoints SET state = $2, confirmed = $2 = 'active', allowed_rate = coalesce($3, allowed_rate), reason = $4, version = version + 1, failing_since = NULL \
          WHERE id = $1 AND state = 'pending'",
     )
     .bind::<SqlUuid, _>(id)
@@ -316,7 +358,7 @@ pub async fn confirm(
     rate: Option<i32>,
 ) -> Result<bool, StoreError> {
     let confirmed = diesel::sql_query(
-        "UPDATE partners.endpoints SET state = 'active', reason = NULL, allowed_rate = $3, confirmation = NULL, version = version + 1 \
+        "UPDATE partners.endpoints SET state = 'active', confirmed = true, reason = NULL, allowed_rate = $3, confirmation = NULL, version = version + 1 \
          WHERE id = $1 AND state = 'pending' AND confirmation = $2",
     )
     .bind::<SqlUuid, _>(id)
