@@ -15,6 +15,7 @@
 //! | `client`, `person` | a client of the public HTTP API, and the people who sign up by it |
 //! | `issuer` | an issuer of access tokens of a test's own |
 //! | `partner` | a third party at the broker |
+//! | `receiver` | a server that is told something over HTTP: it answers, fails, hangs and lies |
 //! | `pictures` | good and bad pictures, made by code |
 //! | `secrets` | what must never stand in a log or on a page, and the search for it |
 //! | `pages` | what a process shows to operators, read when it ends |
@@ -45,6 +46,7 @@ pub mod process;
 pub mod programs;
 pub mod proxy;
 pub mod rabbitmq;
+pub mod receiver;
 pub mod redis;
 pub mod secrets;
 pub mod service;

@@ -43,8 +43,7 @@ impl Postgres {
     /// # Errors
     /// PostgreSQL is not installed, or does not start.
     pub async fn start() -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("orrery-postgres-").tempdir()?;
-        Self::start_in(folder, "C.UTF-8").await
+        Self::start_in(folder()?, "C.UTF-8").await
     }
 
     /// The same, with messages in another language (`fr_FR`), whose locale is made for this server alone.
@@ -52,7 +51,7 @@ impl Postgres {
     /// # Errors
     /// As `start`, or Debian's package `locales` is missing.
     pub async fn speaking(language: &str) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("orrery-postgres-").tempdir()?;
+        let folder = folder()?;
         let locale = format!("{language}.utf8");
         let compiled = std::process::Command::new("localedef")
             .args(["-i", language, "-f", "UTF-8"])
@@ -190,6 +189,10 @@ impl Drop for Postgres {
             });
         }
     }
+}
+
+fn folder() -> Result<TempDir> {
+    Ok(tempfile::Builder::new().prefix("orrery-postgres-").tempdir()?)
 }
 
 fn is_root() -> Result<bool> {

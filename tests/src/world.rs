@@ -22,6 +22,7 @@ use crate::deadline::{eventually, until};
 use crate::fresh;
 use crate::mail::Mail;
 use crate::pages::Page;
+use crate::person::Person;
 use crate::ports::Port;
 use crate::process::{Finished, Process, read_log, tail};
 use crate::proxy::Proxy;
@@ -362,6 +363,11 @@ impl World {
     /// Less than 6 characters are ignored, since they would be found by chance.
     pub fn secret(&self, secret: &str) {
         self.secrets.add(secret);
+    }
+
+    /// The same of what a person is called and types.
+    pub fn keep(&self, person: &Person) {
+        [&person.id, &person.email, &person.password].into_iter().for_each(|secret| self.secret(secret));
     }
 
     /// Writes the list of dead letters to logs, in both of its forms, to be searched like all others.

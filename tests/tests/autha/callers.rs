@@ -61,9 +61,8 @@ async fn nothing_comes_of_it(world: &World, autha: &Service) -> Result<()> {
     waits(0, 1).await?;
     let (new, key) = (Person::new(), fresh::uuid().to_string());
     let other = Person::new().password;
-    for secret in [&new.id, &new.email, &new.password, &other] {
-        world.secret(secret);
-    }
+    world.keep(&new);
+    world.secret(&other);
     let token = client.access_token().context("no token")?;
     let sign_up = json!({"id": new.id, "email": new.email, "password": new.password, "locale": new.locale});
     let change = json!({"newPassword": other, "password": person.password});
@@ -114,9 +113,7 @@ async fn an_answer_that_nobody_read_is_found_again_by_its_key() -> Result<()> {
     let mut callers = Vec::new();
     for n in 0..12 {
         let (person, key) = (Person::new(), fresh::uuid().to_string());
-        for secret in [&person.id, &person.email, &person.password] {
-            world.secret(secret);
-        }
+        world.keep(&person);
         let body = json!({"id": person.id, "email": person.email, "password": person.password, "locale": person.locale});
         let header = format!("idempotency-key: {key}\r\n");
         let stream = begin(&world, "POST /create", &header, &body).await?;

@@ -13,9 +13,9 @@ use orrery_tests::{
     pictures,
 };
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::{KEY, SOON, bare, fault, internal_id, mailbox, send, somebody};
+use crate::{KEY, SOON, bare, fault, internal_id, mailbox, moving, send, somebody};
 
 #[tokio::test]
 async fn a_deleted_account_is_restored_by_a_login_and_gone_after_its_grace() -> Result<()> {
@@ -231,17 +231,13 @@ async fn no_archive_outlives_its_account() -> Result<()> {
 async fn kills_while_many_accounts_are_removed_lose_and_double_nothing() -> Result<()> {
     const MANY: i64 = 160;
     let world = World::start().await?;
-    let lines: Vec<String> = (0..MANY)
+    let rows: Vec<Value> = (0..MANY)
         .map(|_| {
             let person = Person::new();
-            json!({"id": person.id, "email": person.email, "public_keys": [KEY]}).to_string()
+            json!({"id": person.id, "email": person.email, "public_keys": [KEY]})
         })
         .collect();
-    let file = world.folder().join("dump.jsonl");
-    std::fs::write(&file, lines.join("\n"))?;
-    let path = file.to_str().context("no path")?;
-    let made = world.run_revealing(&["account", "import", "--format", "jsonl", path], &[], SOON).await?;
-    ensure!(made.status.success(), "{}", made.output);
+    moving::import(&world, &rows).await?;
     world.database().execute("UPDATE autha.accounts SET purge_at = now() - interval '1 second'").await?;
     let left = async || world.database().count("SELECT count(*) FROM autha.accounts").await;
     let mut service = world.launch(&["gateway", "autha"], &[])?;

@@ -61,6 +61,15 @@ async fn internal_id(world: &World, person: &Person) -> Result<String> {
     world.database().text(&sql).await?.context("no such account")
 }
 
+/// How many events told of a change of an account, and its version.
+async fn changes(world: &World, account: &str) -> Result<(i64, i64)> {
+    let events = format!(
+        "SELECT count(*) FROM bus.outbox WHERE type = 'com.gravitalia.account.updated.v1' AND subject = '{account}'"
+    );
+    let version = format!("SELECT version FROM autha.accounts WHERE id = '{account}'");
+    Ok((world.database().count(&events).await?, world.database().count(&version).await?))
+}
+
 /// The key that signed a token.
 fn kid(token: &str) -> Result<String> {
     let head = token.split('.').next().context("no head")?;

@@ -67,6 +67,11 @@ async fn accounts_come_with_their_hashes_and_go_on_after_a_stop() -> Result<()> 
     Ok(())
 }
 
+/// Imports these rows, and gives what the command wrote.
+pub async fn import(world: &World, rows: &[Value]) -> Result<String> {
+    run(world, &["account", "import", "--format", "jsonl", &dump(world, rows)?]).await
+}
+
 /// Runs a command that ends well, and gives what it wrote.
 async fn run(world: &World, arguments: &[&str]) -> Result<String> {
     let done = world.run_revealing(arguments, &[], SOON).await?;
@@ -92,7 +97,7 @@ async fn what_a_row_cannot_be_shown_with_stops_no_other_row() -> Result<()> {
     rows[1]["username"] = json!("\u{0}\u{7}");
     rows[2]["summary"] = json!("x".repeat(100_000));
     rows[3]["created_at"] = json!("-99999999999");
-    let told = run(&world, &["account", "import", "--format", "jsonl", &dump(&world, &rows)?]).await?;
+    let told = import(&world, &rows).await?;
     ensure!(told.contains("5 accounts were made, 0 rows were left out"), "{told}");
     let _service = world.spawn(&["gateway", "autha"]).await?;
     let client = world.client()?;
@@ -154,7 +159,7 @@ async fn who_moves_out_moves_in_elsewhere_with_everything() -> Result<()> {
     crate::send(&client, Method::DELETE, "/users/@me", password).await?.expect(200)?;
     let left = run(&here, &["account", "export"]).await?;
     let rows: Vec<Value> = left.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let told = run(&there, &["account", "import", "--format", "jsonl", &dump(&there, &rows)?]).await?;
+    let told = import(&there, &rows).await?;
     ensure!(told.contains("3 accounts were made, 0 rows were left out"), "{told}");
 
     let _service = there.spawn(&["gateway", "autha"]).await?;

@@ -4,12 +4,9 @@ use anyhow::{Context, Result, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use orrery_tests::{Client, Person, World};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{SOON, bare, fault, internal_id, kid, mailbox, moving, second_factor, send, somebody};
-
-/// A TOTP secret.
-const TOTP: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
 
 #[tokio::test]
 async fn an_operator_suspends_restores_and_leaves_a_line_each() -> Result<()> {
@@ -76,14 +73,14 @@ async fn the_admin_api_wants_an_operator_with_a_second_factor() -> Result<()> {
     Ok(())
 }
 
-/// An operator's client, whose token opens the admin API.
-pub async fn admin(world: &World) -> Result<Client> {
+/// An operator with a second factor, whose token has this scope.
+pub async fn operator(world: &World, scope: &str) -> Result<Client> {
     let (person, client) = somebody(world).await?;
     let granted = world.run(&["account", "operator", &internal_id(world, &person).await?], SOON).await?;
     ensure!(granted.status.success(), "{}", granted.output);
     let client = client.logged_in(&person).await?;
     let (_, codes) = second_factor::set_up(&client, &person).await?;
-    let body = json!({"email": person.email, "password": person.password, "scope": "admin", "totpCode": codes.first()});
+    let body = json!({"email": person.email, "password": person.password, "scope": scope, "totpCode": codes.first()});
     let session = send(&client, Method::POST, "/login", body).await?.expect(200)?;
     Ok(client.with_token(session.text("access_token")?))
 }
@@ -119,7 +116,7 @@ impl Hand<'_> {
 async fn an_operator_acts_over_http_and_by_the_command_line_alike() -> Result<()> {
     let world = mailbox::world(&[]).await?;
     let _service = world.spawn(&["gateway", "autha"]).await?;
-    let admin = admin(&world).await?;
+    let admin = operator(&world, "admin").await?;
     for hand in [Hand::Http(&admin), Hand::Command(&world)] {
         let (person, client) = somebody(&world).await?;
         second_factor::set_up(&client, &person).await?;
@@ -139,9 +136,7 @@ async fn an_operator_acts_over_http_and_by_the_command_line_alike() -> Result<()
     }
     // An account is made, and its owner sets the password by the mail.
     let new = Person::new();
-    for secret in [&new.id, &new.email, &new.password] {
-        world.secret(secret);
-    }
+    world.keep(&new);
     let body = json!({"id": new.id, "email": new.email, "locale": "fr"});
     send(&admin, Method::POST, "/admin/accounts", body.clone()).await?.expect(201)?;
     send(&admin, Method::POST, "/admin/accounts", body).await?.expect(409)?;
@@ -242,18 +237,13 @@ async fn a_kill_while_everything_is_sealed_anew_loses_nothing_and_the_next_run_g
     let world = World::builder().env("ORRERY_KEYS__MASTER", &old).start().await?;
     let both = [("ORRERY_KEYS__MASTER", new.as_str()), ("ORRERY_KEYS__MASTER_PREVIOUS", old.as_str())];
     let people: Vec<Person> = (0..800).map(|_| Person::new()).collect();
-    let lines: Vec<String> = people
+    let rows: Vec<Value> = people
         .iter()
         .map(|person| {
-            json!({"id": person.id, "email": person.email, "password_hash": moving::BCRYPT, "totp_secret": TOTP})
-                .to_string()
+            json!({"id": person.id, "email": person.email, "password_hash": moving::BCRYPT, "totp_secret": second_factor::SECRET})
         })
         .collect();
-    let file = world.folder().join("dump.jsonl");
-    std::fs::write(&file, lines.join("\n"))?;
-    let path = file.to_str().context("no path")?;
-    let made = world.run_revealing(&["account", "import", "--format", "jsonl", path], &[], SOON).await?;
-    ensure!(made.status.success(), "{}", made.output);
+    moving::import(&world, &rows).await?;
     // Services run on with both keys meanwhile.
     let service = world.spawn_with(&["gateway", "autha"], &both).await?;
     let prefixes = "SELECT count(DISTINCT split_part(email_normal, '.', 2)) FROM autha.accounts";
@@ -267,7 +257,7 @@ async fn a_kill_while_everything_is_sealed_anew_loses_nothing_and_the_next_run_g
     ensure!(world.database().count(prefixes).await? == 2, "it was over before the kill");
     // Whoever was reached and whoever was not logs in.
     let log_in = async |n: usize, step: i64| {
-        let code = second_factor::code(TOTP, step)?;
+        let code = second_factor::code(second_factor::SECRET, step)?;
         let body = json!({"email": people[n].email, "password": "correct horse", "totpCode": code});
         Ok::<_, anyhow::Error>(send(&world.client()?, Method::POST, "/login", body).await?.status)
     };

@@ -6,7 +6,7 @@ use orrery_tests::World;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::{KEY, bare, fault, internal_id, mailbox, send, somebody};
+use crate::{KEY, bare, changes, fault, internal_id, mailbox, send, somebody};
 
 #[tokio::test]
 async fn a_client_of_upstream_changes_its_profile_and_its_keys() -> Result<()> {
@@ -42,11 +42,7 @@ async fn a_client_of_upstream_changes_its_profile_and_its_keys() -> Result<()> {
     }
     // Each change is one version and one event.
     let account = internal_id(&world, &person).await?;
-    let events = format!(
-        "SELECT count(*) FROM bus.outbox WHERE type = 'com.gravitalia.account.updated.v1' AND subject = '{account}'"
-    );
-    let version = format!("SELECT version FROM autha.accounts WHERE id = '{account}'");
-    let (events, version) = (world.database().count(&events).await?, world.database().count(&version).await?);
+    let (events, version) = changes(&world, &account).await?;
     ensure!((events, version) == (3, 4), "{events} events, version {version}");
     Ok(())
 }

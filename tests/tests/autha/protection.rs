@@ -56,9 +56,7 @@ async fn each_address_has_its_budget(world: &World) -> Result<()> {
         let client = world.client()?.calling_from(address.parse()?)?;
         Ok(async move || {
             let person = Person::new();
-            for secret in [&person.id, &person.email, &person.password] {
-                world.secret(secret);
-            }
+            world.keep(&person);
             let body = json!({"id": person.id, "email": person.email, "password": person.password});
             let request = client.request(Method::POST, "/create").json(&body);
             let request =
@@ -125,9 +123,7 @@ async fn budgets_by_address_hold_behind_a_gateway_of_its_own_and_past_it() -> Re
     let direct = world.client_of(&world.autha_url())?.calling_from("127.0.0.10".parse()?)?;
     for n in 0..5 {
         let person = Person::new();
-        for secret in [&person.id, &person.email, &person.password] {
-            world.secret(secret);
-        }
+        world.keep(&person);
         let body = json!({"id": person.id, "email": person.email, "password": person.password});
         let request = direct.request(Method::POST, "/create").json(&body);
         let answer = direct.send(request.header("x-forwarded-for", format!("192.0.2.{n}"))).await?;

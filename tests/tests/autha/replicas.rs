@@ -8,7 +8,7 @@ use orrery_tests::{Client, Person, Service, World, deadline::eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{SOON, internal_id, kid, mailbox, second_factor, send};
+use crate::{SOON, changes, internal_id, kid, mailbox, second_factor, send};
 
 /// Two processes over one database, and a client of each. They hold the second one's ports.
 struct Pair {
@@ -227,9 +227,7 @@ async fn of_many_who_use_a_link_at_once_one_does() -> Result<()> {
     let invite = made.output.lines().find(|line| line.len() == 43).context("no invite")?.to_owned();
     let sign_up = || {
         let person = Person::new();
-        for secret in [&person.id, &person.email, &person.password] {
-            world.secret(secret);
-        }
+        world.keep(&person);
         json!({"id": person.id, "email": person.email, "password": person.password, "invite": invite})
     };
     once("an invite", "/create", &sign_up).await?;
@@ -237,9 +235,7 @@ async fn of_many_who_use_a_link_at_once_one_does() -> Result<()> {
 
     // Somebody whom the operator has made an account for sets the password by a link.
     let person = Person::new();
-    for secret in [&person.id, &person.email, &person.password] {
-        world.secret(secret);
-    }
+    world.keep(&person);
     let made = world.run(&["account", "create", &person.id, &person.email], SOON).await?;
     ensure!(made.status.success(), "{}", made.output);
     let account = internal_id(&world, &person).await?;
@@ -258,11 +254,7 @@ async fn of_many_who_use_a_link_at_once_one_does() -> Result<()> {
     let link = mailbox::secret(&world, &account, "address_changed").await?;
     once("a change taken back", "/address/take-back", &|| json!({"token": link})).await?;
     // Each of the three was one version and one event.
-    let events = format!(
-        "SELECT count(*) FROM bus.outbox WHERE type = 'com.gravitalia.account.updated.v1' AND subject = '{account}'"
-    );
-    let version = format!("SELECT version FROM autha.accounts WHERE id = '{account}'");
-    let (events, version) = (world.database().count(&events).await?, world.database().count(&version).await?);
+    let (events, version) = changes(&world, &account).await?;
     ensure!((events, version) == (3, 4), "{events} events, version {version}");
     Ok(())
 }
@@ -291,7 +283,7 @@ async fn one_code_is_good_for_one_thing_and_one_request_for_one_effect() -> Resu
     let answers = asked(&Method::POST, "/users/@me/export", &json!({"password": person.password})).await?;
     ensure!(well(&answers) == 6, "{answers:?}");
     ensure!(count("SELECT count(*) FROM autha.exports").await? <= 2, "an archive for each");
-    let secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+    let secret = second_factor::SECRET;
     let set_up = json!({"totpSecret": secret, "totpCode": second_factor::code(secret, -1)?, "password": person.password});
     let answers = asked(&Method::PUT, "/users/@me/totp", &set_up).await?;
     ensure!(well(&answers) == 1 && answers.iter().all(|status| *status < 500), "{answers:?}");

@@ -5,13 +5,12 @@
 
 use std::{path::Path, process::Stdio, time::Duration};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use orrery_tests::{Client, World};
-use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::process::Command;
 
-use crate::{SOON, internal_id, second_factor, send, somebody};
+use crate::{operators, somebody};
 
 /// The longest that one run may take.
 const LONG: Duration = Duration::from_secs(1800);
@@ -37,18 +36,8 @@ async fn strict(client: &Client) -> Result<Value> {
     Ok(document)
 }
 
-/// An operator with a second factor, whose token opens every route.
-async fn operator(world: &World) -> Result<Client> {
-    let (person, client) = somebody(world).await?;
-    let granted = world.run(&["account", "operator", &internal_id(world, &person).await?], SOON).await?;
-    ensure!(granted.status.success(), "{}", granted.output);
-    let client = client.logged_in(&person).await?;
-    let (_, codes) = second_factor::set_up(&client, &person).await?;
-    let scope = "read:account write:account write:public_keys admin";
-    let body = json!({"email": person.email, "password": person.password, "scope": scope, "totpCode": codes.first()});
-    let session = send(&client, Method::POST, "/login", body).await?.expect(200)?;
-    Ok(client.with_token(session.text("access_token")?))
-}
+/// Opens every route.
+const SCOPE: &str = "read:account write:account write:public_keys admin";
 
 async fn run(program: &str, document: &Path, base: &str, token: &str, choice: [&str; 2]) -> Result<()> {
     let examples = std::env::var("ORRERY_SCHEMATHESIS_EXAMPLES").unwrap_or_else(|_| "25".to_owned());
@@ -90,7 +79,7 @@ async fn no_route_fails_or_answers_what_is_not_documented() -> Result<()> {
         .start()
         .await?;
     let service = world.spawn(&services).await?;
-    let client = operator(&world).await?;
+    let client = operators::operator(&world, SCOPE).await?;
     let folder = world.folder().join("schemathesis");
     std::fs::create_dir(&folder)?;
     let document = folder.join("openapi.json");

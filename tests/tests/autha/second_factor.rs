@@ -9,6 +9,9 @@ use totp_rs::{Algorithm, Builder, Secret};
 
 use crate::{bare, fault, internal_id, mailbox, send, somebody};
 
+/// A TOTP secret, for whoever brings one along.
+pub const SECRET: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+
 /// The code of a secret, `steps` of 30 s from now.
 #[expect(clippy::disallowed_methods, reason = "an authenticator goes by the clock of its own device")]
 pub fn code(secret: &str, steps: i64) -> Result<String> {
@@ -86,7 +89,7 @@ async fn a_client_of_upstream_sets_it_up_and_off_by_patch() -> Result<()> {
     let _service = world.spawn(&["gateway", "autha"]).await?;
     let (person, client) = somebody(&world).await?;
     let patch = async |body| send(&client, Method::PATCH, "/users/@me", body).await;
-    let secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
+    let secret = SECRET;
     fault(
         &patch(json!({"totpSecret": secret, "totpCode": "000000", "password": person.password})).await?,
         422,

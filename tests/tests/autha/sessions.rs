@@ -9,9 +9,6 @@ use serde_json::{Value, json};
 
 use crate::{KEY, SOON, bare, internal_id, mailbox, operators, second_factor, send, somebody};
 
-/// A TOTP secret.
-const TOTP: &str = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ";
-
 #[tokio::test]
 async fn sessions_are_listed_and_ended_one_by_one_and_all() -> Result<()> {
     let world = World::start().await?;
@@ -202,11 +199,11 @@ impl Actors<'_> {
                 patch(json!({"email": format!("new_{}", person.email), "password": person.password})).await?
             }
             "totp on" => {
-                let code = second_factor::code(TOTP, 0)?;
-                patch(json!({"totpSecret": TOTP, "totpCode": code, "password": person.password})).await?
+                let code = second_factor::code(second_factor::SECRET, 0)?;
+                patch(json!({"totpSecret": second_factor::SECRET, "totpCode": code, "password": person.password})).await?
             }
             "totp off" => {
-                let code = second_factor::code(TOTP, 1)?;
+                let code = second_factor::code(second_factor::SECRET, 1)?;
                 patch(json!({"totpSecret": "", "totpCode": code, "password": person.password})).await?
             }
             "export" => post("/users/@me/export", password).await?,
@@ -276,7 +273,7 @@ async fn every_pair_of_changes_at_once_ends_without_a_deadlock() -> Result<()> {
     ])
     .await?;
     let _service = world.spawn(&["gateway", "autha"]).await?;
-    let admin = operators::admin(&world).await?;
+    let admin = operators::operator(&world, "admin").await?;
     // Which changes were made at least once, and not only refused.
     let mut made = std::collections::BTreeSet::new();
     for (n, first) in CHANGES.iter().enumerate() {

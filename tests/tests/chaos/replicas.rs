@@ -28,7 +28,7 @@ async fn a_second_process_of_each_service_comes_and_goes_without_loss_or_double(
 
     let people: Vec<Person> = (0..4 * 4 * BETWEEN).map(|_| Person::new()).collect();
     for person in &people {
-        [&person.id, &person.email, &person.password].into_iter().for_each(|secret| world.secret(secret));
+        world.keep(person);
     }
     let doors = [Client::new(&world.gateway_url())?, Client::new(&format!("http://{door}"))?];
     let mut crowd = Crowd::gather(&people, &doors)?;

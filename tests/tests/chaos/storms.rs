@@ -89,7 +89,7 @@ async fn two_thousand_people_miss_nothing_and_memory_does_not_grow() -> Result<(
 fn gather(world: &World, count: usize) -> Result<Crowd> {
     let people: Vec<Person> = (0..count).map(|_| Person::new()).collect();
     for person in people.iter().take(WATCHED) {
-        [&person.id, &person.email, &person.password].into_iter().for_each(|secret| world.secret(secret));
+        world.keep(person);
     }
     Crowd::gather(&people, &[Client::new(&world.gateway_url())?])
 }

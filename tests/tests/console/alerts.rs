@@ -1,95 +1,34 @@
 //! Alerts without Prometheus: what a topic of ntfy is told, and when.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use orrery_tests::{World, deadline::eventually};
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{TcpListener, TcpStream},
-    sync::watch,
+use orrery_tests::{
+    World,
+    deadline::eventually,
+    receiver::{Behaviour, Received, Receiver},
 };
 
 use crate::{SOON, make_letters};
 
-/// A server of ntfy: it keeps what it is told, or is out of order.
-#[derive(Clone)]
-struct Topic {
-    address: SocketAddr,
-    told: watch::Sender<Vec<String>>,
-    broken: Arc<AtomicBool>,
+/// The messages that a topic was told since then.
+fn told(topic: &Receiver, since: Instant) -> Vec<(Received, String)> {
+    let deliveries = topic.deliveries().into_iter().filter(|message| message.at >= since);
+    deliveries.map(|message| (message.clone(), String::from_utf8_lossy(&message.body).into_owned())).collect()
 }
 
-impl Topic {
-    async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
-        let topic = Self { address, told: watch::Sender::new(Vec::new()), broken: Arc::default() };
-        let serving = topic.clone();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let topic = serving.clone();
-                // Whoever breaks off asks again.
-                tokio::spawn(async move { topic.serve(stream).await.ok() });
-            }
-        });
-        Ok(topic)
-    }
-
-    async fn serve(&self, stream: TcpStream) -> Result<()> {
-        let mut stream = BufReader::new(stream);
-        loop {
-            let (mut head, mut length) = (String::new(), 0);
-            loop {
-                let mut line = String::new();
-                if stream.read_line(&mut line).await? == 0 {
-                    return Ok(());
-                }
-                if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse()?;
-                }
-                if line.trim().is_empty() {
-                    break;
-                }
-                head.push_str(&line);
-            }
-            let mut body = vec![0; length];
-            stream.read_exact(&mut body).await?;
-            let status =
-                if self.broken.load(Ordering::SeqCst) { "500 Internal Server Error" } else { "200 OK" };
-            stream
-                .write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 2\r\n\r\n{{}}").as_bytes())
-                .await?;
-            if status == "200 OK" {
-                self.told
-                    .send_modify(|told| told.push(format!("{head}\r\n{}", String::from_utf8_lossy(&body))));
-            }
-        }
-    }
-
-    /// The first message with these words.
-    async fn until(&self, words: &str) -> Result<String> {
-        eventually(SOON, &format!("the topic is told '{words}'"), async || {
-            self.told.borrow().iter().find(|message| message.contains(words)).cloned()
-        })
-        .await
-    }
-
-    fn count(&self, words: &str) -> usize {
-        self.told.borrow().iter().filter(|message| message.contains(words)).count()
-    }
+/// The first of them with these words.
+async fn until(topic: &Receiver, since: Instant, words: &str) -> Result<(Received, String)> {
+    eventually(SOON, &format!("the topic is told '{words}'"), async || {
+        told(topic, since).into_iter().find(|(_, text)| text.contains(words))
+    })
+    .await
 }
 
-async fn world(topic: &Topic) -> Result<World> {
+async fn world(topic: &Receiver) -> Result<World> {
     World::builder()
         .env("ORRERY_CONSOLE__POLL_EVERY", "1s")
-        .env("ORRERY_CONSOLE__ALERTS__NTFY", &format!("http://{}/orrery-4Tz9", topic.address))
+        .env("ORRERY_CONSOLE__ALERTS__NTFY", &format!("http://127.0.0.1:{}/orrery-4Tz9", topic.port()))
         .env("ORRERY_CONSOLE__ALERTS__TOKEN", "tk_secret")
         .env("ORRERY_CONSOLE__ALERTS__HOLD_AT_MOST", "1s")
         .start()
@@ -98,59 +37,56 @@ async fn world(topic: &Topic) -> Result<World> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_letters_are_told_once_and_again_when_they_are_gone() -> Result<()> {
-    let topic = Topic::start().await?;
+    let (topic, begun) = (Receiver::start().await?, Instant::now());
     let world = world(&topic).await?;
     // What is told may be told by nobody else.
     world.secret("orrery-4Tz9");
     world.secret("tk_secret");
     let service = world.spawn(&["console"]).await?;
     make_letters(&world, 3, "refused").await?;
-    let told = topic.until("OrreryDeadLetters").await?;
-    let lower = told.to_lowercase();
+    let (message, text) = until(&topic, begun, "OrreryDeadLetters").await?;
     ensure!(
-        told.starts_with("POST /orrery-4Tz9 ") && lower.contains("authorization: bearer tk_secret"),
-        "{told}"
+        message.path == "/orrery-4Tz9" && message.header("authorization") == "Bearer tk_secret",
+        "{message:?}"
     );
-    ensure!(
-        lower.contains("priority: default") && told.contains("ticket: 3 dead letters of maily.email"),
-        "{told}"
-    );
+    ensure!(message.header("priority") == "default", "{message:?}");
+    ensure!(text.contains("ticket: 3 dead letters of maily.email"), "{text}");
     // One less is no other alert.
     world.database().execute("DELETE FROM bus.dead_letters WHERE event_id = '1'").await?;
     let browser = crate::Browser::logged_in(&world, &service).await?;
     browser.until("/", "2 dead letters").await?;
     world.database().execute("DELETE FROM bus.dead_letters").await?;
-    let over = topic.until("over: ").await?;
-    ensure!(
-        over.contains("over: 2 dead letters of maily.email") && over.to_lowercase().contains("priority: low"),
-        "{over}"
-    );
-    ensure!(topic.count("ticket: 3 dead letters") == 1 && topic.count("ticket: 2 dead letters") == 0);
+    let (message, text) = until(&topic, begun, "over: ").await?;
+    ensure!(text.contains("over: 2 dead letters of maily.email"), "{text}");
+    ensure!(message.header("priority") == "low", "{message:?}");
+    let count = |words| told(&topic, begun).iter().filter(|(_, text)| text.contains(words)).count();
+    ensure!(count("ticket: 3 dead letters") == 1 && count("ticket: 2 dead letters") == 0);
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_that_is_away_is_told_and_what_could_not_be_told_is_told_later() -> Result<()> {
-    let topic = Topic::start().await?;
+    let topic = Receiver::start().await?;
     let world = world(&topic).await?;
     let service = world.spawn(&["console"]).await?;
-    topic.broken.store(true, Ordering::SeqCst);
+    topic.behave(Behaviour::status(500));
     world.proxies().postgres.cut().await;
     eventually(SOON, "the log says that nobody was told", async || {
         service.log().contains("alerts could not be told").then_some(())
     })
     .await?;
-    topic.broken.store(false, Ordering::SeqCst);
-    let told = topic.until("PostgreSQL does not answer").await?;
-    ensure!(told.to_lowercase().contains("priority: urgent") && told.contains("page: "), "{told}");
+    topic.behave(Behaviour::status(200));
+    let mended = Instant::now();
+    let (message, text) = until(&topic, mended, "PostgreSQL does not answer").await?;
+    ensure!(message.header("priority") == "urgent" && text.contains("page: "), "{text}");
     world.proxies().postgres.restore().await?;
-    topic.until("over: PostgreSQL does not answer").await?;
+    until(&topic, mended, "over: PostgreSQL does not answer").await?;
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_is_nearly_full_is_told() -> Result<()> {
-    let topic = Topic::start().await?;
+    let (topic, begun) = (Receiver::start().await?, Instant::now());
     let world = world(&topic).await?;
     // A file system of 1 MiB with little room.
     let folder = world.folder().join("full");
@@ -165,8 +101,8 @@ async fn a_disk_that_is_nearly_full_is_told() -> Result<()> {
     let outcome = async {
         std::fs::write(folder.join("much"), vec![0_u8; 1_000_000])?;
         let _service = world.spawn_with(&["console"], &[("ORRERY_CONSOLE__ALERTS__FOLDERS", path)]).await?;
-        let told = topic.until("DiskNearlyFull").await?;
-        ensure!(told.contains(&format!("of {path} on this machine is free")), "{told}");
+        let (_, text) = until(&topic, begun, "DiskNearlyFull").await?;
+        ensure!(text.contains(&format!("of {path} on this machine is free")), "{text}");
         anyhow::Ok(())
     }
     .await;

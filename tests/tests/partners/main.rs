@@ -10,9 +10,10 @@ mod handshake;
 mod kills;
 mod publish;
 mod pull;
-mod receiver;
 mod refused;
 mod sdks;
 mod setting;
 mod snippets;
 mod subscribe;
+
+use orrery_tests::receiver;

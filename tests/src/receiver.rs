@@ -1,4 +1,5 @@
-//! A receiver of webhooks, of one test: it answers as it is told, keeps what came, and checks signatures. Plain HTTP/1.1 over a socket, so that it can lie.
+//! A server of one test that is told something over HTTP, such as a webhook: it answers as it is told, keeps what came, and checks signatures. Plain
+//! HTTP/1.1 over a socket, so that it can lie.
 
 use std::{
     collections::BTreeMap,
@@ -11,13 +12,14 @@ use anyhow::{Context, Result, ensure};
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
-use orrery_tests::deadline::eventually;
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
     task::JoinHandle,
 };
+
+use crate::deadline::eventually;
 
 /// How a receiver answers a delivery.
 #[derive(Debug, Clone)]
@@ -38,11 +40,13 @@ pub enum Behaviour {
 
 impl Behaviour {
     /// With this status.
+    #[must_use]
     pub fn status(status: u16) -> Self {
         Self::Answer(status, Vec::new())
     }
 
     /// With this status and one header.
+    #[must_use]
     pub fn with(status: u16, name: &str, value: &str) -> Self {
         Self::Answer(status, vec![(name.to_owned(), value.to_owned())])
     }
@@ -53,6 +57,8 @@ impl Behaviour {
 pub struct Received {
     /// Its method.
     pub method: String,
+    /// Its path and query.
+    pub path: String,
     /// Its headers, in lower case.
     pub headers: BTreeMap<String, String>,
     /// Its body.
@@ -63,16 +69,23 @@ pub struct Received {
 
 impl Received {
     /// A header.
+    #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
     /// The event.
+    ///
+    /// # Errors
+    /// The body is no JSON.
     pub fn event(&self) -> Result<Value> {
         Ok(serde_json::from_slice(&self.body)?)
     }
 
     /// Whether one of its signatures is by this secret, as Standard Webhooks has it.
+    ///
+    /// # Errors
+    /// It is no secret of that form.
     pub fn is_signed_by(&self, secret: &str) -> Result<bool> {
         let key = BASE64.decode(secret.strip_prefix("whsec_").context("no secret")?)?;
         let mut text =
@@ -91,6 +104,7 @@ struct Shared {
 }
 
 /// A receiver.
+#[expect(missing_debug_implementations, reason = "what it holds is told by the tests")]
 pub struct Receiver {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -109,6 +123,9 @@ fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Receiver {
     /// One that takes everything.
+    ///
+    /// # Errors
+    /// No port can be had.
     pub async fn start() -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -134,11 +151,13 @@ impl Receiver {
     }
 
     /// Its URL.
+    #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/hook", self.address)
     }
 
     /// Its port.
+    #[must_use]
     pub fn port(&self) -> u16 {
         self.address.port()
     }
@@ -157,16 +176,21 @@ impl Receiver {
     }
 
     /// The requests that came by this method.
+    #[must_use]
     pub fn requests(&self, method: &str) -> Vec<Received> {
         locked(&self.shared.received).iter().filter(|request| request.method == method).cloned().collect()
     }
 
     /// The deliveries that came.
+    #[must_use]
     pub fn deliveries(&self) -> Vec<Received> {
         self.requests("POST")
     }
 
     /// Waits until so many deliveries came.
+    ///
+    /// # Errors
+    /// They did not in time.
     pub async fn wait(&self, count: usize, deadline: Duration) -> Result<Vec<Received>> {
         eventually(deadline, &format!("{count} deliveries"), async || {
             let deliveries = self.deliveries();
@@ -185,7 +209,8 @@ async fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
         if stream.read_line(&mut line).await? == 0 {
             return Ok(());
         }
-        let method = line.split(' ').next().unwrap_or_default().to_owned();
+        let mut words = line.split(' ').map(str::to_owned);
+        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let mut headers = BTreeMap::new();
         loop {
             let mut line = String::new();
@@ -197,7 +222,13 @@ async fn serve(stream: TcpStream, shared: &Shared) -> Result<()> {
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await?;
         let is_question = method == "OPTIONS";
-        locked(&shared.received).push(Received { method, headers, body: body.into(), at: Instant::now() });
+        locked(&shared.received).push(Received {
+            method,
+            path,
+            headers,
+            body: body.into(),
+            at: Instant::now(),
+        });
         let behaviour = if is_question {
             match locked(&shared.handshake).clone() {
                 Some(headers) => Behaviour::Answer(200, headers),
