@@ -1,4 +1,6 @@
-//! A line of `orrery check`.
+//! Lines of `orrery check`.
+
+use serde::Serialize;
 
 /// What was looked at, and what was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,4 +16,13 @@ impl Checked {
     pub fn new(what: &'static str, result: Result<String, String>) -> Self {
         Self { what, result }
     }
+}
+
+/// What works, and should still be set before people use the installation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Advice {
+    /// What it is about, in one word: `mail`.
+    pub what: &'static str,
+    /// What is so, and what to set.
+    pub text: String,
 }

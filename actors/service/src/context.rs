@@ -15,7 +15,7 @@ use orrery_supervise::{Shutdown, Supervisor};
 use orrery_web::health::Health;
 use tokio::runtime::Runtime;
 
-use crate::{Checked, Mails, StartError};
+use crate::{Advice, Checked, Mails, StartError, Webhooks};
 
 /// A service's public routes with their handlers and what these need, for each worker of whoever serves them.
 pub type Application = Arc<dyn Fn(&mut ServiceConfig) + Send + Sync>;
@@ -61,8 +61,12 @@ pub struct Installation {
     pub bridge_queues: Vec<&'static str>,
     /// The lines of `orrery check`.
     pub check: Asked<Vec<Checked>>,
+    /// What works, and should still be set.
+    pub advice: Vec<Advice>,
     /// What services write to people, where they show it.
     pub mails: Asked<Result<Option<Mails>, String>>,
+    /// Third parties and their endpoints, where a service delivers to them.
+    pub webhooks: Option<Arc<dyn Webhooks>>,
 }
 
 impl Installation {
@@ -72,7 +76,9 @@ impl Installation {
             services: Vec::new(),
             bridge_queues: Vec::new(),
             check: Arc::new(|| Box::pin(async { Vec::new() })),
+            advice: Vec::new(),
             mails: Arc::new(|| Box::pin(async { Ok(None) })),
+            webhooks: None,
         }
     }
 }

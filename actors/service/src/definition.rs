@@ -10,7 +10,7 @@ use orrery_schemas::{routes::Route, services::ServiceId};
 use orrery_web::health::Dependency;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Application, Checked, Context, Mails, StartError};
+use crate::{Advice, Application, Checked, Context, Mails, StartError, Webhooks};
 
 /// One service, as data. Its crate exports one; the binary lists it.
 pub struct Definition {
@@ -99,12 +99,22 @@ pub trait Service: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// What works, and should still be set before people use the installation.
+    fn advice(&self) -> Vec<Advice> {
+        Vec::new()
+    }
+
     /// What it writes to people, as an operator is shown it; none where it writes nothing.
     ///
     /// # Errors
     /// Why it cannot be shown.
     fn mails(&self) -> Result<Option<Mails>, String> {
         Ok(None)
+    }
+
+    /// Third parties and their endpoints, as an operator is shown them; none where it delivers to nobody.
+    fn webhooks(&self) -> Option<Arc<dyn Webhooks>> {
+        None
     }
 
     /// The logic behind one of its handlers, for the process of a quarantine queue.

@@ -6,9 +6,11 @@ mod context;
 mod definition;
 mod error;
 mod mails;
+mod webhooks;
 
-pub use check::Checked;
+pub use check::{Advice, Checked};
 pub use context::{Application, Asked, Context, Enabled, Installation, Local, Peer};
 pub use definition::{BrokerNeed, Definition, Needs, Service, Started, read};
 pub use error::StartError;
 pub use mails::{Mails, Preview};
+pub use webhooks::{GivenUp, Partner, Webhook, Webhooks};

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use orrery_bus::{Handler, HandlerSpec, relay::Wake};
 use orrery_config::{Section, shared::Shared};
 use orrery_schemas::services::ServiceId;
-use orrery_service::{BrokerNeed, Context, Definition, Needs, Service, StartError, Started, read};
+use orrery_service::{Advice, BrokerNeed, Context, Definition, Needs, Service, StartError, Started, read};
 use orrery_web::health::Dependency;
 
 use crate::{
@@ -57,6 +57,17 @@ impl Service for Configured {
 
     fn handlers(&self, _: &Shared) -> Vec<HandlerSpec> {
         vec![results::spec(&self.0), receipts::spec(self.0.retry_delay)]
+    }
+
+    fn advice(&self) -> Vec<Advice> {
+        let url = &self.0.public_url;
+        if url.scheme() == "https" {
+            return Vec::new();
+        }
+        let text = format!(
+            "people, tokens and links in mails are led to {url}: set autha.public_url to the https address of your domain"
+        );
+        vec![Advice { what: "domain", text }]
     }
 
     fn handler(&self, name: &str, context: &Context) -> Result<Arc<dyn Handler>, StartError> {

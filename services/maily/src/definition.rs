@@ -7,7 +7,7 @@ use orrery_bus::{Handler, HandlerSpec, bridge::BridgeSpec, relay::Wake};
 use orrery_config::{Section, shared::Shared};
 use orrery_schemas::services::ServiceId;
 use orrery_service::{
-    BrokerNeed, Checked, Context, Definition, Mails, Needs, Service, StartError, Started, read,
+    Advice, BrokerNeed, Checked, Context, Definition, Mails, Needs, Service, StartError, Started, read,
 };
 use orrery_web::health::Dependency;
 
@@ -60,6 +60,17 @@ impl Service for Configured {
     async fn check(&self, _: &Shared) -> Vec<Checked> {
         let ready = service::probe(&self.0).await.map(|()| "ready".to_owned());
         vec![Checked::new("mail", ready)]
+    }
+
+    fn advice(&self) -> Vec<Advice> {
+        let captured = (self.0.transport == TransportKind::Capture).then(|| Advice {
+            what: "mail",
+            text: format!(
+                "mails are kept in {} and reach nobody: set maily.transport to smtp, and [maily.smtp] to your mail server",
+                self.0.capture_dir.display()
+            ),
+        });
+        captured.into_iter().collect()
     }
 
     fn mails(&self) -> Result<Option<Mails>, String> {

@@ -3,7 +3,7 @@
 use std::{io::Write, process::ExitCode};
 
 use orrery_objects::Objects;
-use orrery_service::{BrokerNeed, Checked};
+use orrery_service::{Advice, BrokerNeed, Checked};
 use orrery_store::migrations;
 
 use crate::{broker, config::Config, keys};
@@ -20,7 +20,8 @@ pub fn print(config: &Config) -> anyhow::Result<ExitCode> {
 
 /// Tries everything.
 pub async fn check(config: Config) -> anyhow::Result<ExitCode> {
-    Ok(tell(&lines(&config).await))
+    let advice: Vec<_> = config.enabled().flat_map(|configured| configured.service.advice()).collect();
+    Ok(tell(&lines(&config).await, &advice))
 }
 
 /// The same as lines.
@@ -68,12 +69,15 @@ pub async fn lines(config: &Config) -> Vec<Checked> {
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is for")]
-fn tell(lines: &[Checked]) -> ExitCode {
+fn tell(lines: &[Checked], advice: &[Advice]) -> ExitCode {
     for Checked { what, result } in lines {
         match result {
             Ok(text) => println!("ok      {what:<14} {text}"),
             Err(text) => println!("failed  {what:<14} {text}"),
         }
+    }
+    for Advice { what, text } in advice {
+        println!("advice  {what:<14} {text}");
     }
     if lines.iter().all(|line| line.result.is_ok()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

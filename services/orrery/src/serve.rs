@@ -321,10 +321,12 @@ impl Process {
                 let config = Arc::clone(&checked);
                 Box::pin(async move { check::lines(&config).await })
             }),
+            advice: self.config.enabled().flat_map(|configured| configured.service.advice()).collect(),
             mails: Arc::new(move || {
                 let config = Arc::clone(&written);
                 Box::pin(async move { mails(&config) })
             }),
+            webhooks: self.config.enabled().find_map(|configured| configured.service.webhooks()),
         }
     }
 

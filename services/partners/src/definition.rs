@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use orrery_bus::{Handler, HandlerSpec};
 use orrery_config::{Section, shared::Shared};
 use orrery_schemas::services::ServiceId;
-use orrery_service::{BrokerNeed, Context, Definition, Needs, Service, StartError, Started, read};
+use orrery_service::{BrokerNeed, Context, Definition, Needs, Service, StartError, Started, Webhooks, read};
 
 use crate::{
     config::Config,
@@ -14,6 +14,7 @@ use crate::{
     handler,
     routes::ROUTES,
     service::{self, Parts},
+    shown::Shown,
 };
 
 /// Its name and its events' source.
@@ -54,6 +55,10 @@ impl Service for Configured {
 
     fn handlers(&self, _: &Shared) -> Vec<HandlerSpec> {
         vec![handler::spec(&self.0)]
+    }
+
+    fn webhooks(&self) -> Option<Arc<dyn Webhooks>> {
+        Some(Arc::new(Shown))
     }
 
     fn handler(&self, _: &str, context: &Context) -> Result<Arc<dyn Handler>, StartError> {

@@ -14,6 +14,7 @@ mod publish;
 mod records;
 mod routes;
 mod service;
+mod shown;
 mod targets;
 mod token;
 mod vault;

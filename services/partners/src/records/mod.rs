@@ -4,6 +4,7 @@ pub mod deliveries;
 pub mod endpoints;
 pub mod keys;
 pub mod log;
+pub mod overview;
 pub mod partners;
 pub mod schemas;
 
