@@ -25,6 +25,9 @@ pub struct Pass {
     pub actor: String,
     /// When it ends, in seconds since 1970.
     pub expires: i64,
+    /// Whether it comes of an account's log-in: then it lasts while that is an operator's.
+    #[serde(default)]
+    pub by_account: bool,
 }
 
 /// The kinds of sealed texts, so that one does not pass for another.
@@ -65,7 +68,7 @@ impl Access {
     /// A pass for somebody who is new.
     pub fn pass(random: &Random, actor: &str, now: DateTime<Utc>, lifetime: Duration) -> Pass {
         let actor: String = actor.chars().filter(|c| !c.is_control()).take(NAME_LIMIT).collect();
-        Pass { id: random.uuid_v4(), actor, expires: end(now, lifetime) }
+        Pass { id: random.uuid_v4(), actor, expires: end(now, lifetime), by_account: false }
     }
 
     /// The session that a link makes.

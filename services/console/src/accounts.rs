@@ -1,10 +1,10 @@
-//! Autha's admin API, asked with the token of an operator's own account. Tokens stay in this process, by the console's session; autha's own audit log has a line for each
-//! act, under the operator's name.
+//! Autha's admin API, asked with the tokens of an operator's own account. Tokens stay in this process, by the console's session, and are renewed when they are over; autha's
+//! own audit log has a line for each act, under the operator's name.
 
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use reqwest::{Client, Method, StatusCode};
@@ -14,26 +14,38 @@ use serde_json::{Value, json};
 use url::Url;
 use uuid::Uuid;
 
-use crate::processes::read;
+use crate::{client::client, processes::read};
 
 /// How long autha may take: a log-in costs a password's hash.
 const LIMIT: Duration = Duration::from_secs(8);
 /// The most that is read of an answer.
 const LARGEST: usize = 2 * 1024 * 1024;
-/// Tokens that are kept.
+/// Log-ins that are kept.
 const KEPT: usize = 64;
 
-/// Somebody's token.
-struct CachedToken {
-    token: SecretString,
+/// Somebody's log-in.
+struct Held {
+    access: SecretString,
+    refresh: SecretString,
     name: String,
+    /// When autha last said that they are an operator.
+    seen: Instant,
+}
+
+/// What a log-in and a renewal answer.
+#[derive(Deserialize)]
+struct Tokens {
+    access_token: SecretString,
+    refresh_token: SecretString,
 }
 
 /// A client of the admin API.
 pub struct Accounts {
     client: Client,
     base: Url,
-    held: Mutex<HashMap<Uuid, CachedToken>>,
+    /// How long autha's word that somebody is an operator is believed.
+    recheck_every: Duration,
+    held: Mutex<HashMap<Uuid, Held>>,
 }
 
 /// An account as the admin API shows it.
@@ -83,20 +95,15 @@ pub enum AccountError {
 }
 
 impl Accounts {
-    /// At this address.
+    /// At this address; its word that somebody is an operator is believed for `recheck_every`.
     ///
     /// # Errors
     /// When no HTTP client can be made.
-    pub fn new(base: Url) -> Result<Self, reqwest::Error> {
-        let mut client = Client::builder().timeout(LIMIT).redirect(reqwest::redirect::Policy::none());
-        if base.scheme() == "http" {
-            // A system without certificate authorities is no obstacle then.
-            client = client.tls_certs_only([]);
-        }
-        Ok(Self { client: client.build()?, base, held: Mutex::default() })
+    pub fn new(base: Url, recheck_every: Duration) -> Result<Self, reqwest::Error> {
+        Ok(Self { client: client([&base], LIMIT)?, base, recheck_every, held: Mutex::default() })
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<Uuid, CachedToken>> {
+    fn held(&self) -> MutexGuard<'_, HashMap<Uuid, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -105,12 +112,12 @@ impl Accounts {
         self.held().get(&session).map(|held| held.name.clone())
     }
 
-    /// Forgets a session's token.
+    /// Forgets a session's tokens.
     pub fn forget(&self, session: Uuid) {
         self.held().remove(&session);
     }
 
-    /// Logs in as an operator.
+    /// Logs in as an operator; returns the account's name.
     ///
     /// # Errors
     /// When autha is away or refuses.
@@ -120,22 +127,48 @@ impl Accounts {
         account: &str,
         password: &str,
         code: Option<&str>,
-    ) -> Result<(), AccountError> {
+    ) -> Result<String, AccountError> {
         let field = if account.contains('@') { "email" } else { "id" };
         let mut body = json!({"password": password, "scope": "admin", "totpCode": code});
         if let Some(body) = body.as_object_mut() {
             body.insert(field.to_owned(), json!(account));
         }
-        let answer = self.ask(Method::POST, &["login"], None, Some(&body)).await?;
-        let token = answer.get("access_token").and_then(Value::as_str);
-        let token = token.ok_or_else(|| AccountError::Away("its answer has no token".to_owned()))?;
+        let Tokens { access_token, refresh_token } = self.tokens(&["login"], &body).await?;
+        let shown = self.ask(Method::GET, &["admin", "accounts", account], Some(&access_token), None).await?;
+        let name = shown.get("vanity").and_then(Value::as_str);
+        let name = name.ok_or_else(|| AccountError::Away("its answer has no name".to_owned()))?.to_owned();
         let mut held = self.held();
-        if held.len() >= KEPT {
-            // They are made anew by a log-in; nobody's work is lost.
-            held.clear();
+        let oldest = held.iter().min_by_key(|(_, held)| held.seen).map(|(session, _)| *session);
+        if let Some(oldest) = oldest.filter(|_| held.len() >= KEPT) {
+            held.remove(&oldest);
         }
-        held.insert(session, CachedToken { token: token.into(), name: account.to_owned() });
-        Ok(())
+        let seen = Instant::now();
+        held.insert(session, Held { access: access_token, refresh: refresh_token, name: name.clone(), seen });
+        Ok(name)
+    }
+
+    /// Whether this session's account is still an operator's, as far as autha says: where it is away, what it said last holds.
+    pub async fn is_operator(&self, session: Uuid) -> bool {
+        let Some((name, seen)) = self.held().get(&session).map(|held| (held.name.clone(), held.seen)) else {
+            return false;
+        };
+        if seen.elapsed() < self.recheck_every {
+            return true;
+        }
+        match self.admin(session, Method::GET, &["accounts", &name], None).await {
+            Ok(_) => {
+                if let Some(held) = self.held().get_mut(&session) {
+                    held.seen = Instant::now();
+                }
+                true
+            }
+            Err(AccountError::Away(_)) => true,
+            Err(AccountError::Refused(status, _)) if status.is_server_error() => true,
+            Err(AccountError::LogIn | AccountError::Refused(..)) => {
+                self.forget(session);
+                false
+            }
+        }
     }
 
     /// Asks the admin API as the session's operator.
@@ -149,14 +182,44 @@ impl Accounts {
         path: &[&str],
         body: Option<&Value>,
     ) -> Result<Value, AccountError> {
-        let token = self.held().get(&session).map(|held| held.token.clone()).ok_or(AccountError::LogIn)?;
         let path: Vec<_> = std::iter::once("admin").chain(path.iter().copied()).collect();
-        let answer = self.ask(method, &path, Some(&token), body).await;
-        if matches!(answer, Err(AccountError::Refused(StatusCode::UNAUTHORIZED, _))) {
-            self.forget(session);
-            return Err(AccountError::LogIn);
+        let token = self.token(session)?;
+        let answer = self.ask(method.clone(), &path, Some(&token), body).await;
+        if !matches!(answer, Err(AccountError::Refused(StatusCode::UNAUTHORIZED, _))) {
+            return answer;
         }
-        answer
+        let token = self.renew(session).await?;
+        self.ask(method, &path, Some(&token), body).await
+    }
+
+    fn token(&self, session: Uuid) -> Result<SecretString, AccountError> {
+        self.held().get(&session).map(|held| held.access.clone()).ok_or(AccountError::LogIn)
+    }
+
+    /// Exchanges a session's tokens; returns the new access token. Two at once get the same one (`/oauth/token`).
+    async fn renew(&self, session: Uuid) -> Result<SecretString, AccountError> {
+        let refresh =
+            self.held().get(&session).map(|held| held.refresh.clone()).ok_or(AccountError::LogIn)?;
+        let body = json!({"grant_type": "refresh_token", "refresh_token": refresh.expose_secret()});
+        match self.tokens(&["oauth", "token"], &body).await {
+            Ok(Tokens { access_token, refresh_token }) => {
+                if let Some(held) = self.held().get_mut(&session) {
+                    held.access = access_token.clone();
+                    held.refresh = refresh_token;
+                }
+                Ok(access_token)
+            }
+            Err(AccountError::Refused(status, _)) if status.is_client_error() => {
+                self.forget(session);
+                Err(AccountError::LogIn)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn tokens(&self, path: &[&str], body: &Value) -> Result<Tokens, AccountError> {
+        let answer = self.ask(Method::POST, path, None, Some(body)).await?;
+        serde_json::from_value(answer).map_err(|_| AccountError::Away("its answer has no tokens".to_owned()))
     }
 
     async fn ask(

@@ -34,6 +34,9 @@ pub struct Config {
     /// How long a log-in lasts.
     #[serde(with = "humantime_serde")]
     pub session_lifetime: Duration,
+    /// How long autha's word that the account of a log-in is an operator's is believed.
+    #[serde(with = "humantime_serde")]
+    pub recheck_every: Duration,
     /// How often broker and database are looked at, for all who watch together.
     #[serde(with = "humantime_serde")]
     pub poll_every: Duration,
@@ -65,6 +68,7 @@ impl Default for Config {
             key_file: None,
             link_lifetime: Duration::from_secs(10 * 60),
             session_lifetime: Duration::from_secs(12 * 3600),
+            recheck_every: Duration::from_secs(5 * 60),
             poll_every: Duration::from_secs(5),
             viewers: 64,
             audit_lifetime: Duration::from_secs(400 * DAY),
@@ -126,6 +130,7 @@ impl Section for Config {
         for (name, value) in [
             ("link_lifetime", self.link_lifetime),
             ("session_lifetime", self.session_lifetime),
+            ("recheck_every", self.recheck_every),
             ("audit_lifetime", self.audit_lifetime),
         ] {
             if value.is_zero() {

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod batches;
 pub mod broker;
 mod chart;
+mod client;
 pub mod config;
 mod definition;
 pub mod figures;

@@ -7,10 +7,14 @@ use reqwest::Client;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::client::client;
+
 /// How long another process may take to answer.
 const LIMIT: Duration = Duration::from_secs(3);
 /// The most that is read of its answer.
 const LARGEST: usize = 1024 * 1024;
+/// The same of its metrics.
+const LARGEST_METRICS: usize = 4 * 1024 * 1024;
 
 /// An actor of a process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -93,12 +97,7 @@ impl Others {
     /// # Errors
     /// When no HTTP client can be made.
     pub fn new(urls: Vec<Url>) -> Result<Self, reqwest::Error> {
-        let mut client = Client::builder().timeout(LIMIT).redirect(reqwest::redirect::Policy::none());
-        if urls.iter().all(|url| url.scheme() == "http") {
-            // A system without certificate authorities is no obstacle then.
-            client = client.tls_certs_only([]);
-        }
-        Ok(Self { client: client.build()?, urls })
+        Ok(Self { client: client(&urls, LIMIT)?, urls })
     }
 
     /// Looks at all of them at once.
@@ -120,14 +119,28 @@ impl Others {
     }
 
     async fn ask(&self, url: &str) -> Result<Process, String> {
+        let bytes = self.get(url, LARGEST).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|_| "its answer cannot be read: is it an orrery of this version?".to_owned())
+    }
+
+    async fn get(&self, url: &str, largest: usize) -> Result<Vec<u8>, String> {
         let told = |error: reqwest::Error| error.without_url().to_string();
         let answer = self.client.get(url).send().await.map_err(told)?;
         if !answer.status().is_success() {
             return Err(format!("it answered {}", answer.status()));
         }
-        let bytes = read(answer, LARGEST).await?;
-        serde_json::from_slice(&bytes)
-            .map_err(|_| "its answer cannot be read: is it an orrery of this version?".to_owned())
+        read(answer, largest).await
+    }
+
+    /// The metrics of each, with its host; none when one does not answer.
+    pub async fn metrics(&self) -> Option<Vec<(&str, String)>> {
+        let asked = self.urls.iter().map(|url| async move {
+            let page =
+                self.get(&format!("{}/metrics", url.as_str().trim_end_matches('/')), LARGEST_METRICS).await;
+            Some((url.host_str().unwrap_or_default(), String::from_utf8(page.ok()?).ok()?))
+        });
+        futures_util::future::join_all(asked).await.into_iter().collect()
     }
 
     /// Has the actor of that name restarted in the process at `address`, by a `pass` of this console.

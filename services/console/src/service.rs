@@ -79,13 +79,8 @@ pub fn start(config: &Config, context: &Context) -> Result<Started, StartError> 
         .supervisor
         .start_actor_within("console.jobs", Mailbox::own_work(1), stall, move || runner.clone());
 
-    // This process's own listener is asked at the loopback address, whatever it listens on.
-    let own = format!("http://127.0.0.1:{}", shared.internal.listen.port());
-    let asked = own.parse().into_iter().chain(config.processes.clone()).collect();
-    let measured = alerts::Measured::new(&shared.broker, config.alerts.folders.clone(), asked);
-    let measured = measured.map_err(StartError::of)?;
-    if let Some(parts) =
-        alerts::Parts::new(&config.alerts, measured, shutdown.clone()).map_err(StartError::of)?
+    if let Some(parts) = alerts::Parts::new(&config.alerts, &shared.broker, others.clone(), shutdown.clone())
+        .map_err(StartError::of)?
     {
         let (parts, seen) = (Arc::new(parts), latest.subscribe());
         context.supervisor.start_actor("console.alerts", Mailbox::own_work(1), move || Alerts {
@@ -106,7 +101,7 @@ pub fn start(config: &Config, context: &Context) -> Result<Started, StartError> 
         installation,
         others,
         supervisor: context.supervisor.clone(),
-        accounts: Accounts::new(config.autha.clone()).map_err(StartError::of)?,
+        accounts: Accounts::new(config.autha.clone(), config.recheck_every).map_err(StartError::of)?,
         event_lifetime: shared.broker.event_lifetime,
         viewers: Arc::new(Semaphore::new(config.viewers)),
         checked: http::Checks::default(),

@@ -1,7 +1,7 @@
 //! Accounts: asked of autha by the operator's own account, and by nobody without one.
 
 use anyhow::{Context, Result, ensure};
-use orrery_tests::{Client, Person, World};
+use orrery_tests::{Client, Person, World, deadline::until};
 use reqwest::Method;
 use serde_json::json;
 use totp_rs::{Algorithm, Builder, Secret};
@@ -32,6 +32,65 @@ async fn operator(world: &World) -> Result<(Person, String)> {
     let set = client.send(client.request(Method::PUT, "/users/@me/totp").json(&body)).await?.expect(200)?;
     let recovery = set.body["recoveryCodes"][0].as_str().context("no code")?.to_owned();
     Ok((person, recovery))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operators_account_logs_in_to_the_console_while_it_is_an_operators() -> Result<()> {
+    let world = World::start().await?;
+    let mut service = world.spawn(&[]).await?;
+    let (person, recovery) = operator(&world).await?;
+    let other = Person::new();
+    world.client()?.sign_up(&other).await?.expect(201)?;
+    let mut ada = Browser::new(&service)?;
+    let form = |person: &Person, code: &str| {
+        [("account", person.email.clone()), ("password", person.password.clone()), ("code", code.to_owned())]
+    };
+    for refused in [form(&other, "000000"), form(&person, "000000")] {
+        let refused: Vec<_> = refused.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let page = ada.send(ada.post("/login", &refused)).await?;
+        ensure!(page.status == 403 && page.headers.get("set-cookie").is_none(), "{}", page.status);
+    }
+    let right = form(&person, &recovery);
+    let right: Vec<_> = right.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let page = ada.send(ada.post("/login", &right)).await?;
+    ada.take_cookie(&page)?;
+    ensure!(page.status == 303 && page.location() == "/", "{}: {}", page.status, page.text);
+    // The account's pages need no second log-in, and the log has the account's name.
+    let found = ada.act("/accounts/find", &[("reference", &other.id)]).await?.expect(200)?;
+    ensure!(found.contains(&other.email));
+    let log = ada.get("/audit").await?.expect(200)?;
+    ensure!(log.contains(&person.id.to_lowercase()) && !log.contains(&person.email), "{log}");
+    // Its session ends with the process that keeps its tokens: nobody is let in by the cookie alone.
+    let mut eve = Browser::new(&service)?;
+    eve.cookie = ada.cookie.clone();
+    eve.get("/").await?.expect(200)?;
+    service.kill();
+    let again = world.spawn(&[]).await?;
+    let mut later = Browser::new(&again)?;
+    later.cookie = eve.cookie;
+    let page = later.get("/").await?;
+    ensure!(page.status == 303 && page.location() == "/login", "{}", page.status);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_no_operator_any_more_is_logged_out() -> Result<()> {
+    let world = World::builder().env("ORRERY_CONSOLE__RECHECK_EVERY", "1s").start().await?;
+    let service = world.spawn(&[]).await?;
+    let (person, recovery) = operator(&world).await?;
+    let mut ada = Browser::new(&service)?;
+    let form = [
+        ("account", person.id.as_str()),
+        ("password", person.password.as_str()),
+        ("code", recovery.as_str()),
+    ];
+    let page = ada.send(ada.post("/login", &form)).await?;
+    ada.take_cookie(&page)?;
+    ada.get("/").await?.expect(200)?;
+    let revoked = world.run(&["account", "operator", &person.id, "--revoke"], SOON).await?;
+    ensure!(revoked.status.success(), "{}", revoked.output);
+    until(SOON, "the session ends", async || ada.get("/").await.is_ok_and(|page| page.location() == "/login"))
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

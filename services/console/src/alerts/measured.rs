@@ -1,21 +1,16 @@
 //! Figures that the observer does not see: the broker's disk by its management API, the file systems of this machine, and the certificates of the gateways, which
-//! each process tells at `/metrics`.
+//! each process tells among its metrics.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::{Path, PathBuf};
 
 use orrery_broker_admin::management::{Management, ManagementError};
 use orrery_config::broker::Broker;
-use reqwest::Client;
+use orrery_observability::metrics;
 use serde::Deserialize;
-use url::Url;
 
 use super::readings::{Readings, float};
-use crate::processes::read;
+use crate::processes::Others;
 
-/// How long a process may take to answer.
-const LIMIT: Duration = Duration::from_secs(3);
-/// The most that is read of its metrics.
-const LARGEST: usize = 4 * 1024 * 1024;
 /// What tells how long a certificate is valid.
 const CERTIFICATE: &str = "orrery_gateway_certificate_remaining_seconds{";
 const DAY_SECONDS: f64 = 86_400.0;
@@ -24,8 +19,7 @@ const DAY_SECONDS: f64 = 86_400.0;
 pub struct Measured {
     management: Option<Management>,
     folders: Vec<PathBuf>,
-    client: Client,
-    processes: Vec<Url>,
+    others: Others,
 }
 
 #[derive(Debug, Deserialize)]
@@ -36,17 +30,9 @@ struct Node {
 }
 
 impl Measured {
-    /// Nothing is asked yet. `processes` are internal listeners, this process's among them.
-    ///
-    /// # Errors
-    /// When no HTTP client can be made.
-    pub fn new(broker: &Broker, folders: Vec<PathBuf>, processes: Vec<Url>) -> Result<Self, reqwest::Error> {
-        let mut client = Client::builder().timeout(LIMIT).redirect(reqwest::redirect::Policy::none());
-        if processes.iter().all(|url| url.scheme() == "http") {
-            // A system without certificate authorities is no obstacle then.
-            client = client.tls_certs_only([]);
-        }
-        Ok(Self { management: Management::new(broker).ok(), folders, client: client.build()?, processes })
+    /// Nothing is asked yet.
+    pub fn new(broker: &Broker, folders: Vec<PathBuf>, others: Others) -> Self {
+        Self { management: Management::new(broker).ok(), folders, others }
     }
 
     /// All of it; what does not answer is not known.
@@ -80,23 +66,16 @@ impl Measured {
 
     /// Each certificate with the seconds that it is still valid; none when a process does not answer.
     async fn certificates(&self) -> Option<Vec<(String, f64)>> {
-        let asked = futures_util::future::join_all(self.processes.iter().map(|url| self.metrics(url))).await;
-        let mut found = Vec::new();
-        for (url, page) in self.processes.iter().zip(asked) {
-            found.extend(certificates(&page?, url.host_str().unwrap_or_default()));
-        }
-        Some(found)
-    }
-
-    async fn metrics(&self, url: &Url) -> Option<String> {
-        let page = format!("{}/metrics", url.as_str().trim_end_matches('/'));
-        let answer = self.client.get(page).send().await.ok().filter(|answer| answer.status().is_success())?;
-        String::from_utf8(read(answer, LARGEST).await.ok()?).ok()
+        let own = metrics::page().ok()?;
+        let others = self.others.metrics().await?;
+        let pages = std::iter::once(("this process", own.as_str()));
+        let pages = pages.chain(others.iter().map(|(host, page)| (*host, page.as_str())));
+        Some(pages.flat_map(|(host, page)| certificates(page, host)).collect())
     }
 }
 
 /// The free part of a folder's file system, for who is not root.
-fn free(folder: &PathBuf) -> Option<f64> {
+fn free(folder: &Path) -> Option<f64> {
     let told = rustix::fs::statvfs(folder).ok()?;
     // In the file system's own blocks.
     let (free, all) = (float(told.f_bavail >> SHIFT), float(told.f_blocks >> SHIFT));
@@ -138,8 +117,8 @@ mod tests {
 
     #[test]
     fn the_root_has_a_free_part() {
-        let part = free(&PathBuf::from("/")).unwrap();
+        let part = free(Path::new("/")).unwrap();
         assert!((0.0..=1.0).contains(&part), "{part}");
-        assert!(free(&PathBuf::from("/nowhere/at/all")).is_none());
+        assert!(free(Path::new("/nowhere/at/all")).is_none());
     }
 }

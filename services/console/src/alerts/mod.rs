@@ -14,12 +14,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use orrery_config::broker::Broker;
 use orrery_supervise::{Actor, ActorError, Life, Progress, Shutdown};
 use tracing::{info, warn};
 
-pub use self::measured::Measured;
-use self::{config::Config, ntfy::Ntfy, rules::Rule, state::State};
-use crate::observer::Latest;
+use self::{config::Config, measured::Measured, ntfy::Ntfy, rules::Rule, state::State};
+use crate::{observer::Latest, processes::Others};
 
 /// How often is measured what the observer does not see.
 const MEASURE: Duration = Duration::from_secs(60);
@@ -62,10 +62,16 @@ impl Parts {
     ///
     /// # Errors
     /// When a setting is wrong.
-    pub fn new(config: &Config, measured: Measured, shutdown: Shutdown) -> Result<Option<Self>, AlertsError> {
+    pub fn new(
+        config: &Config,
+        broker: &Broker,
+        others: Others,
+        shutdown: Shutdown,
+    ) -> Result<Option<Self>, AlertsError> {
         let Some(address) = config.address().map_err(AlertsError::Config)? else { return Ok(None) };
         let token = config.token().map_err(AlertsError::Config)?;
         let ntfy = Ntfy::new(address, token).map_err(|error| AlertsError::Config(error.to_string()))?;
+        let measured = Measured::new(broker, config.folders.clone(), others);
         Ok(Some(Self { rules: rules::read()?, ntfy, measured, config: config.clone(), shutdown }))
     }
 }
@@ -75,7 +81,11 @@ impl Actor for Alerts {
         self.progress = life.progress();
         let this = self.clone();
         life.run(async move {
-            this.run().await;
+            let mut shutdown = this.parts.shutdown.clone();
+            tokio::select! {
+                () = this.run() => {}
+                () = shutdown.requested() => {}
+            }
             Ok::<(), Infallible>(())
         });
         Ok(())
@@ -85,22 +95,14 @@ impl Actor for Alerts {
 impl Alerts {
     async fn run(mut self) {
         let parts = Arc::clone(&self.parts);
-        let mut shutdown = parts.shutdown.clone();
         let mut state = State::new(parts.config.hold_at_most, parts.config.repeat);
         let (mut measured, mut measured_at): (_, Option<Instant>) = (readings::Readings::default(), None);
         let mut next_try = Instant::now();
-        loop {
-            tokio::select! {
-                changed = self.latest.changed() => if changed.is_err() { return },
-                () = shutdown.requested() => return,
-            }
+        while self.latest.changed().await.is_ok() {
             let Some(snapshot) = self.latest.borrow_and_update().clone() else { continue };
             if measured_at.is_none_or(|at| at.elapsed() >= MEASURE) {
                 measured_at = Some(Instant::now());
-                tokio::select! {
-                    found = parts.measured.look() => measured = found,
-                    () = shutdown.requested() => return,
-                }
+                measured = parts.measured.look().await;
             }
             let mut readings = readings::of(&snapshot);
             readings.join(measured.clone());
@@ -109,11 +111,7 @@ impl Alerts {
             if due.is_empty() || Instant::now() < next_try {
                 continue;
             }
-            let sent = tokio::select! {
-                sent = parts.ntfy.send(&due) => sent,
-                () = shutdown.requested() => return,
-            };
-            match sent {
+            match parts.ntfy.send(&due).await {
                 Ok(()) => {
                     info!(alerts = due.len(), "alerts were told");
                     state.told(&due, Instant::now());

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::{rules::Severity, state::Note};
-use crate::text;
+use crate::{client::client, text};
 
 /// How long it may take.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -38,12 +38,7 @@ impl Ntfy {
     /// # Errors
     /// When no client can be made.
     pub fn new(topic: Url, token: Option<SecretString>) -> Result<Self, reqwest::Error> {
-        let mut client = Client::builder().timeout(LIMIT).redirect(reqwest::redirect::Policy::none());
-        if topic.scheme() == "http" {
-            // A system without certificate authorities is no obstacle then.
-            client = client.tls_certs_only([]);
-        }
-        Ok(Self { client: client.build()?, topic, token })
+        Ok(Self { client: client([&topic], LIMIT)?, topic, token })
     }
 
     /// Tells all of it.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::snapshot::Snapshot;
+use crate::{figures::OutboxFigures, snapshot::Snapshot};
 
 /// One number of a figure.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,25 +63,16 @@ pub fn of(snapshot: &Snapshot) -> Readings {
         queues().map(|queue| ([queue.name.clone()], queue.ready.map(float))),
     );
     if let Some(outbox) = &snapshot.outbox {
-        let rows = || outbox.iter().map(|row| &row.figures);
-        let age =
-            rows().map(|row| ([row.producer.clone()], Some(row.oldest_pending_seconds.unwrap_or_default())));
-        readings.add("outbox_age", ["producer"], age);
-        readings.add(
-            "outbox_refused",
-            ["producer"],
-            rows().map(|row| ([row.producer.clone()], Some(float(row.refused)))),
-        );
-        readings.add(
-            "outbox_unrouted",
-            ["producer"],
-            rows().map(|row| ([row.producer.clone()], Some(float(row.unrouted)))),
-        );
-        readings.add(
-            "outbox_failed",
-            ["producer"],
-            rows().map(|row| ([row.producer.clone()], Some(float(row.failed)))),
-        );
+        let figures: [(_, fn(&OutboxFigures) -> f64); 4] = [
+            ("outbox_age", |row| row.oldest_pending_seconds.unwrap_or_default()),
+            ("outbox_refused", |row| float(row.refused)),
+            ("outbox_unrouted", |row| float(row.unrouted)),
+            ("outbox_failed", |row| float(row.failed)),
+        ];
+        for (figure, of) in figures {
+            let rows = outbox.iter().map(|row| ([row.figures.producer.clone()], Some(of(&row.figures))));
+            readings.add(figure, ["producer"], rows);
+        }
     }
     readings
 }

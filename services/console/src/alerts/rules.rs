@@ -78,7 +78,7 @@ pub struct Rule {
 /// # Errors
 /// When the definitions cannot be read.
 pub fn read() -> Result<Vec<Rule>, RulesError> {
-    let Definitions { mut figures, alerts } = toml::from_str(ALERTS)?;
+    let Definitions { figures, alerts } = toml::from_str(ALERTS)?;
     let mut rules = Vec::new();
     for alert in alerts {
         let Definition { name, severity, figure, above, below, hold, summary } = alert;
@@ -88,7 +88,7 @@ pub fn read() -> Result<Vec<Rule>, RulesError> {
             (None, Some(below)) => Limit::Below(below),
             _ => return Err(RulesError::Limit(name)),
         };
-        let Some(unit) = figures.get_mut(&figure).map(|figure| figure.unit.clone()) else {
+        let Some(unit) = figures.get(&figure).map(|figure| figure.unit.clone()) else {
             return Err(RulesError::Limit(name));
         };
         rules.push(Rule { name, severity, hold, figure, limit, unit, summary });

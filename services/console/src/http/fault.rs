@@ -41,7 +41,7 @@ impl Fault {
         Self::new(
             StatusCode::UNAUTHORIZED,
             "nobody is logged in",
-            "Run 'orrery console token' and open its link.",
+            "Open /login, or the link of 'orrery console token'.",
         )
     }
 

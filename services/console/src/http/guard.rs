@@ -43,7 +43,10 @@ pub async fn guard(
     let path = request.path().to_owned();
     let is_open = path == "/login" || path.starts_with("/assets/");
     let app = request.app_data::<Data<App>>().cloned().ok_or_else(Fault::log_in)?;
-    let pass = pass(&app, &request);
+    let pass = match pass(&app, &request) {
+        Some(pass) if pass.by_account && !app.accounts.is_operator(pass.id).await => None,
+        pass => pass,
+    };
     if let Some(pass) = &pass {
         request.extensions_mut().insert(pass.clone());
     }

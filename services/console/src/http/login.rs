@@ -1,4 +1,4 @@
-//! Logging in by a link of `orrery console token`, and out.
+//! Logging in by a link of `orrery console token` or by an operator's account, and out.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -17,7 +17,7 @@ use super::{
     guard::{COOKIE, Session},
     pages::context_of,
 };
-use crate::access::{Access, Kind};
+use crate::access::{Access, Kind, Pass};
 
 /// The form; a link fills it in. It takes a click, so that what only looks at links uses none up.
 pub async fn page(
@@ -40,17 +40,13 @@ pub async fn page(
     Ok(HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page))
 }
 
-/// Uses a link up.
+/// Uses a link up, or asks autha.
 pub async fn log_in(app: Data<App>, Open(fields): Open) -> Result<HttpResponse, Fault> {
-    let refused =
-        |what: &str| Fault::new(StatusCode::FORBIDDEN, what, "Run 'orrery console token' for a new one.");
     let now = app.clock.now();
-    // Also the whole link may be pasted.
-    let token = fields.get("token").unwrap_or_default();
-    let token = token.split_once("token=").map_or(token, |(_, token)| token);
-    let link = app.access.open(Kind::Link, token, now);
-    let link = link.ok_or_else(|| refused("this link is over, or none of this installation"))?;
-    let session = Access::session(&link, now, app.config.session_lifetime);
+    let session = match fields.get("account") {
+        Some(account) => by_account(&app, account, &fields).await?,
+        None => by_link(&app, &fields)?,
+    };
     if !app.sessions.begin(&app.pool, &session, now).await? {
         return Err(refused("this link was used before"));
     }
@@ -63,6 +59,29 @@ pub async fn log_in(app: Data<App>, Open(fields): Open) -> Result<HttpResponse, 
     }
     let text = app.access.seal(Kind::Session, &session).map_err(|error| Fault::broken(&error))?;
     with_cookie(see("/"), &app, &text, app.config.session_lifetime.as_secs())
+}
+
+fn refused(what: &str) -> Fault {
+    Fault::new(StatusCode::FORBIDDEN, what, "Run 'orrery console token' for a new one.")
+}
+
+/// The session of a link.
+fn by_link(app: &App, fields: &Fields) -> Result<Pass, Fault> {
+    let now = app.clock.now();
+    // Also the whole link may be pasted.
+    let token = fields.get("token").unwrap_or_default();
+    let token = token.split_once("token=").map_or(token, |(_, token)| token);
+    let link = app.access.open(Kind::Link, token, now);
+    let link = link.ok_or_else(|| refused("this link is over, or none of this installation"))?;
+    Ok(Access::session(&link, now, app.config.session_lifetime))
+}
+
+/// The session of an operator's account. Its name stands in the audit log, never the address that was typed.
+async fn by_account(app: &App, account: &str, fields: &Fields) -> Result<Pass, Fault> {
+    let password = fields.get("password").ok_or_else(|| Fault::wrong("the password is missing"))?;
+    let session = Access::pass(&app.random, "", app.clock.now(), app.config.session_lifetime);
+    let actor = app.accounts.log_in(session.id, account, password, fields.get("code")).await?;
+    Ok(Pass { actor, by_account: true, ..session })
 }
 
 /// Ends the session.
