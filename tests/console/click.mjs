@@ -61,12 +61,15 @@ for (const [n, [shape, options]] of shapes.entries()) {
   await look(page, `${shape}-login`, "/login");
   await logIn(page, links[n]);
   await page.locator("svg.chart").first().waitFor({ state: "attached" });
-  for (const path of ["", "queues", "dead", "jobs", "outbox", "actors", "replicas", "mail", "accounts", "audit", "start", "events", "routes", "nowhere"]) {
+  for (const path of ["", "queues", "dead", "jobs", "outbox", "actors", "replicas", "mail", "accounts", "webhooks", "audit", "start", "events", "routes", "nowhere"]) {
     await look(page, `${shape}-${path || "overview"}`, `/${path}`);
   }
   await look(page, `${shape}-letter`, await letter(page));
   await page.goto(`${base}/dead?type=${encodeURIComponent("com.gravitalia.email")}`);
   await look(page, `${shape}-filtered`);
+  await page.goto(`${base}/webhooks`);
+  const webhook = await page.locator("article a[href^='/webhooks/']").first().getAttribute("href");
+  await look(page, `${shape}-webhook`, webhook);
   const mail = await (async () => { await page.goto(`${base}/mail`); return page.locator("a[href^='/mail/captured/']").first().getAttribute("href"); })();
   await look(page, `${shape}-captured`, mail);
   await look(page, `${shape}-preview`, "/mail/preview/recover/fr");
@@ -142,6 +145,14 @@ await page.getByRole("button", { name: "Restart console.jobs" }).click();
 await page.getByText("an operator asked for a restart").first().waitFor({ timeout: 30000 });
 await look(page, "acts-restarted");
 
+// A delivery that was given up is tried again, and its endpoint is told to rest.
+await page.goto(`${base}/webhooks`);
+await page.locator("article a[href^='/webhooks/']").first().click();
+await page.getByRole("button", { name: /^Try 01.* again$/ }).first().click();
+await page.getByText("1 delivery is tried again").waitFor();
+await page.getByRole("button", { name: "Deliver no more" }).click();
+await page.getByText("by an operator").waitFor();
+
 // A mail in its frame: no script of it runs, and it is there.
 await page.goto(`${base}/mail`);
 await page.locator("a[href^='/mail/captured/']").first().click();
@@ -151,7 +162,7 @@ check((await frame.locator("body").innerText()).length > 20, "the mail's frame i
 
 // Everything is in the log, and the way out.
 await page.goto(`${base}/audit`);
-for (const action of ["console.log_in", "dead.redrive", "dead.export", "actor.restart"]) {
+for (const action of ["console.log_in", "dead.redrive", "dead.export", "actor.restart", "webhook.replay", "webhook.disable"]) {
   check((await page.locator("table").innerText()).includes(action), `${action} is not in the audit log`);
 }
 await look(page, "acts-audit");

@@ -17,7 +17,7 @@ use orrery_store::{
     dead_letters::{Filter, read},
     outbox::{self, Lag},
 };
-
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::{access::Pass, figures::OutboxFigures};
@@ -79,6 +79,53 @@ fn figures(lag: Lag) -> OutboxFigures {
 
 fn unsigned(count: i64) -> u64 {
     u64::try_from(count).unwrap_or_default()
+}
+
+/// Rows of the outbox that are not settled, of one type.
+#[derive(Debug, QueryableByName, Serialize)]
+pub struct OfType {
+    /// Who writes them.
+    #[diesel(sql_type = Text)]
+    pub producer: String,
+    /// Their type.
+    #[diesel(sql_type = Text)]
+    #[serde(rename = "type")]
+    pub ty: String,
+    /// `pending`, `unrouted` or `failed`.
+    #[diesel(sql_type = Text)]
+    pub status: String,
+    /// How many there are among those that are looked at.
+    #[diesel(sql_type = BigInt)]
+    pub rows: i64,
+    /// The time of the oldest event among them.
+    #[diesel(sql_type = Timestamptz)]
+    pub oldest: DateTime<Utc>,
+}
+
+/// What is not settled by type, the most first, among the first 10,000 rows of each state.
+///
+/// # Errors
+/// When the database is away or refuses.
+pub async fn by_type(connection: &mut AsyncPgConnection) -> Result<Vec<OfType>, StoreError> {
+    // Each along its partial index: the table is full of what was sent.
+    let some = [
+        ("status = 'pending' AND refusals = 0 AND suspicion = 0", "producer, seq + 0"),
+        ("status = 'pending' AND refusals > 0 AND suspicion = 0", "producer, retry_at"),
+        ("status = 'pending' AND suspicion > 0", "producer, retry_at"),
+        ("status = 'unrouted'", "producer, expires_at"),
+        ("status = 'failed'", "producer, seq"),
+    ]
+    .map(|(which, order)| {
+        format!(
+            "(SELECT producer, type, status, time FROM bus.outbox WHERE {which} ORDER BY {order} LIMIT 10000)"
+        )
+    });
+    let sql = format!(
+        "SELECT producer, type AS ty, status, count(*) AS rows, min(time) AS oldest FROM ({}) AS few \
+         GROUP BY producer, type, status ORDER BY rows DESC, ty LIMIT 50",
+        some.join(" UNION ALL ")
+    );
+    Ok(diesel::sql_query(sql).load(connection).await?)
 }
 
 /// Log-ins: which links are used up, and which sessions ended. What this process knows holds also while the database is away.

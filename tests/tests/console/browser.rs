@@ -5,7 +5,7 @@ use std::{path::Path, process::Stdio, time::Duration};
 
 use anyhow::{Context, Result, ensure};
 use lapin::{BasicProperties, types::AMQPValue};
-use orrery_tests::{Person, Service, World, broker::event_headers, deadline::eventually};
+use orrery_tests::{Person, Service, World, broker::event_headers, deadline::eventually, ports::Port};
 use tokio::process::Command;
 
 use crate::{SOON, link};
@@ -52,6 +52,20 @@ async fn scene(world: &World) -> Result<Service> {
                 SELECT gen_random_uuid(), 'autha', 'com.gravitalia.autha', 'com.gravitalia.account.updated.v1', now(), now() + interval '5 days', 'events', \
                        'com.gravitalia.account.updated.v1', '{}', 'unrouted', now(), 'no queue is bound for it' FROM generate_series(1, 7)";
     world.database().execute(rows).await?;
+    // Third parties: an endpoint that fails, one that was never confirmed, and what neither took.
+    let third = "INSERT INTO partners.partners (id, name, origin, publishes, receives) VALUES (gen_random_uuid(), 'acme', 'command', '{com.acme.#}', \
+                    '{com.acme.#,com.gravitalia.account.#}'), (gen_random_uuid(), 'a-partner-with-quite-a-long-name', 'command', '{}', '{com.gravitalia.account.*}'); \
+                 INSERT INTO partners.endpoints (id, partner, url, concurrency, secret, state, reason, confirmed, cursor, failing_since) \
+                    SELECT gen_random_uuid(), id, 'https://hooks.' || name || '.example/orrery?<script>alert(1)</script>', 1, 'x', \
+                           CASE name WHEN 'acme' THEN 'active' ELSE 'pending' END, CASE name WHEN 'acme' THEN NULL ELSE 'its receiver answered 405' END, name = 'acme', 0, \
+                           CASE name WHEN 'acme' THEN now() - interval '3 hours' END FROM partners.partners; \
+                 INSERT INTO partners.deliveries (endpoint, position, state, key, type, event, attempts, first_at, next_at, last_error, last_status) \
+                    SELECT id, n, 'dead', ('01900000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'com.gravitalia.account.updated.v1', '{}', 14, \
+                           now() - interval '5 days', now() - interval '1 hour', 'the endpoint answered 500', 500 \
+                    FROM partners.endpoints, generate_series(1, 3) AS n WHERE state = 'active'";
+    for statement in third.split("; ") {
+        world.database().execute(statement).await?;
+    }
     Ok(service)
 }
 
@@ -60,10 +74,14 @@ async fn every_page_is_clicked_through_for_a_desktop_and_a_phone() -> Result<()>
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("no folder above")?;
     let modules = top.join(".run/console");
     ensure!(modules.join("node_modules").is_dir(), "tests/console/install was not run: ./dev test does it");
+    let partners = Port::reserve()?;
     let world = World::builder()
         .capture()
+        .env("ORRERY_PARTNERS__LISTEN", &partners.address().to_string())
+        .env("ORRERY_PARTNERS__PUBLIC_URL", "http://orrery.example")
         .env("ORRERY_CONSOLE__POLL_EVERY", "2s")
         .env("ORRERY_CONSOLE__UNDO", "5s")
+        .env("ORRERY_SERVICES", "autha,maily,spinoza,gateway,console,partners")
         .start()
         .await?;
     let service = scene(&world).await?;

@@ -23,6 +23,12 @@ async fn the_console_reads_no_account_and_nothing_of_what_an_event_tells() -> Re
         "UPDATE console.audit SET actor = 'x'",
         "UPDATE orrery.key_checks SET sealed = 'x'",
         "SELECT * FROM maily.suppressed",
+        "SELECT secret FROM partners.endpoints",
+        "SELECT contact FROM partners.partners",
+        "SELECT event FROM partners.deliveries",
+        "SELECT * FROM partners.keys",
+        "SELECT * FROM partners.log",
+        "UPDATE partners.endpoints SET url = 'x'",
     ] {
         let fault =
             connection.batch_execute(refused).await.err().map(|error| error.to_string()).unwrap_or_default();

@@ -6,7 +6,7 @@ use actix_web::{
 };
 use serde_json::json;
 
-use super::{App, dead, fault::Fault, form::Fields, guard::Session, views};
+use super::{App, dead, fault::Fault, form::Fields, guard::Session, views, webhooks};
 
 /// One page's facts.
 pub async fn facts(
@@ -28,13 +28,14 @@ pub async fn facts(
             let page = dead::page(&app, &fields).await?.map_err(Fault::from)?;
             json!({"letters": page.letters, "next_after": page.next})
         }
+        "webhooks.json" => json!(webhooks::listed(&app, &fields).await?.map_err(Fault::from)?),
         "audit.json" => {
             let (lines, next) = views::audit_page(&app, &fields).await?.map_err(Fault::from)?;
             json!({"lines": lines, "next_before": next})
         }
         _ => {
             return Err(Fault::not_found(
-                "there are overview.json, queues.json, dead.json, outbox.json, replicas.json, jobs.json, check.json and audit.json",
+                "there are overview.json, queues.json, dead.json, outbox.json, replicas.json, jobs.json, check.json, webhooks.json and audit.json",
             ));
         }
     };

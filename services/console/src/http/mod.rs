@@ -24,6 +24,7 @@ mod login;
 mod mail_pages;
 mod pages;
 mod views;
+mod webhooks;
 
 use std::{sync::Arc, time::Duration};
 
@@ -181,6 +182,9 @@ fn routes(config: &mut ServiceConfig) {
         .route("/accounts/logout", web::post().to(account_pages::log_out))
         .route("/accounts/find", web::post().to(account_pages::find))
         .route("/accounts/act", web::post().to(account_pages::act))
+        .route("/webhooks", web::get().to(webhooks::list))
+        .route("/webhooks/{id}", web::get().to(webhooks::one))
+        .route("/webhooks/{id}", web::post().to(webhooks::act))
         .route("/events", web::get().to(described::events))
         .route("/routes", web::get().to(described::routes))
         .route("/live/{page}", web::get().to(live::live))

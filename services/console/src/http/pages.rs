@@ -36,6 +36,8 @@ const TEMPLATES: &[(&str, &str)] = templates![
     "one_mail.html",
     "accounts.html",
     "account.html",
+    "webhooks.html",
+    "webhook.html",
     "events.html",
     "routes.html",
     "live_overview.html",

@@ -15,7 +15,7 @@ use super::{App, fault::Fault, form::Fields, guard::Session, pages::Given};
 use crate::{
     audit::{self, Line},
     chart::{self, Layout},
-    operator,
+    operator, store,
 };
 
 /// Rows of a page.
@@ -107,13 +107,19 @@ pub async fn outbox(request: HttpRequest, app: Data<App>, session: Session) -> R
         let mut connection = app.pool.get().await?;
         let moment = outbox::now(&mut connection).await?;
         let limit = i64::try_from(PAGE).unwrap_or(i64::MAX);
-        outbox::list(&mut connection, which, ty, moment, limit).await
+        let rows = outbox::list(&mut connection, which, ty, moment, limit).await?;
+        Ok((rows, store::by_type(&mut connection).await?))
     };
     let (rows, away) = told(rows.await)?;
+    let (rows, types) = rows.unzip();
     let (_, living) = living(&app, "outbox")?;
-    let values =
-        given! { rows, away, which => operator::name(which), ty, notice => fields.get("done"), ..living };
+    let values = given! { rows, types, away, which => operator::name(which), ty, notice => number(&fields, "done"), ..living };
     app.page(&session, "outbox.html", "outbox", values)
+}
+
+/// The number of a field; what is none is nothing: a link of somebody else's must not put words into a page.
+pub fn number(fields: &Fields, name: &str) -> Option<u64> {
+    fields.get(name)?.parse().ok()
 }
 
 /// What a page shows where the database is away: the rest, and why.
@@ -220,5 +226,6 @@ pub async fn start(app: Data<App>, session: Session) -> Result<HttpResponse, Fau
         .iter()
         .map(|service| given! { name => service.name, about => service.about, is_here => service.is_here })
         .collect();
-    app.page(&session, "start.html", "start", given! { lines => &*lines, next, services })
+    let advice = &app.installation.advice;
+    app.page(&session, "start.html", "start", given! { lines => &*lines, next, advice, services })
 }
