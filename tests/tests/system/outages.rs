@@ -195,6 +195,35 @@ async fn a_database_that_refuses_claims_for_reasons_of_its_own_makes_no_dead_let
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_claim_that_comes_late_begins_nothing_and_is_given_back() -> Result<()> {
+    let world = World::start().await?;
+    let _service = world.spawn(&["gateway", "autha", "maily"]).await?;
+    // The lease, of 4 s, runs since the server began: with most of it gone somebody else may soon have it.
+    let slow = "CREATE SEQUENCE public.asked; \
+                CREATE FUNCTION public.slow() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS \
+                $$ BEGIN PERFORM nextval('public.asked'); PERFORM pg_sleep(2.5); RETURN NEW; END $$; \
+                CREATE TRIGGER slow BEFORE INSERT ON bus.inbox FOR EACH ROW EXECUTE FUNCTION public.slow()";
+    world.database().execute(slow).await?;
+    world.client()?.sign_up(&Person::new()).await?.expect(201)?;
+    // It was given back, or nobody would ask a second time.
+    eventually(SOON, "it is claimed again", async || {
+        (world.database().count("SELECT last_value FROM public.asked").await.ok()? >= 2).then_some(())
+    })
+    .await?;
+    ensure!(world.smtp().attempts() == 0, "a mail was begun on a claim that came late");
+    world.database().execute("DROP TRIGGER slow ON bus.inbox").await?;
+    world.smtp().wait_for(1, SOON).await?;
+    world.database().wait_done("maily.email", 1, SOON).await?;
+    ensure!(
+        world.smtp().attempts() == 1
+            && world.database().count("SELECT count(*) FROM bus.dead_letters").await? == 0
+    );
+    // None of this was a try of the message's.
+    ensure!(world.database().count("SELECT count(*) FROM bus.inbox WHERE doubts > 0").await? == 0);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sign_up_is_told_to_come_back_while_the_database_takes_no_writes() -> Result<()> {
     let world = World::start().await?;
     let front = world.spawn(&["gateway", "autha"]).await?;
