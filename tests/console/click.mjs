@@ -68,7 +68,7 @@ for (const [n, [shape, options]] of shapes.entries()) {
   await page.goto(`${base}/dead?type=${encodeURIComponent("com.gravitalia.email")}`);
   await look(page, `${shape}-filtered`);
   await page.goto(`${base}/webhooks`);
-  const webhook = await page.locator("article a[href^='/webhooks/']").first().getAttribute("href");
+  const webhook = await page.locator("article a[href^='/webhooks/']", { hasText: "hooks.acme." }).first().getAttribute("href");
   await look(page, `${shape}-webhook`, webhook);
   const mail = await (async () => { await page.goto(`${base}/mail`); return page.locator("a[href^='/mail/captured/']").first().getAttribute("href"); })();
   await look(page, `${shape}-captured`, mail);
@@ -147,8 +147,8 @@ await look(page, "acts-restarted");
 
 // A delivery that was given up is tried again, and its endpoint is told to rest.
 await page.goto(`${base}/webhooks`);
-await page.locator("article a[href^='/webhooks/']").first().click();
-await page.getByRole("button", { name: /^Try 01.* again$/ }).first().click();
+await page.locator("article a[href^='/webhooks/']", { hasText: "hooks.acme." }).first().click();
+await page.getByRole("button", { name: /^Try again 01/ }).first().click();
 await page.getByText("1 delivery is tried again").waitFor();
 await page.getByRole("button", { name: "Deliver no more" }).click();
 await page.getByText("by an operator").waitFor();

@@ -48,6 +48,9 @@ impl Readings {
     }
 }
 
+/// What of a producer's outbox is read.
+type Figure = fn(&OutboxFigures) -> f64;
+
 /// What the observer saw.
 pub fn of(snapshot: &Snapshot) -> Readings {
     let mut readings = Readings::default();
@@ -63,7 +66,7 @@ pub fn of(snapshot: &Snapshot) -> Readings {
         queues().map(|queue| ([queue.name.clone()], queue.ready.map(float))),
     );
     if let Some(outbox) = &snapshot.outbox {
-        let figures: [(_, fn(&OutboxFigures) -> f64); 4] = [
+        let figures: [(_, Figure); 4] = [
             ("outbox_age", |row| row.oldest_pending_seconds.unwrap_or_default()),
             ("outbox_refused", |row| float(row.refused)),
             ("outbox_unrouted", |row| float(row.unrouted)),
