@@ -121,8 +121,8 @@ def test_the_console_asks_every_other_process(name: str) -> None:
     behind = {}
     for each in asked:
         spec = layout.get("Service", each)["spec"]
-        # Figures of one replica after another would be no row of figures.
-        assert spec["sessionAffinity"] == "ClientIP" and spec.get("type", "ClusterIP") == "ClusterIP" and [port["port"] for port in spec["ports"]] == [8090]
+        # The name stands for every replica, also one that is not ready: that is what an operator looks for.
+        assert spec["clusterIP"] == "None" and spec["publishNotReadyAddresses"] and [port["port"] for port in spec["ports"]] == [8090]
         (behind[each],) = [pod.name for pod in render.selected(layout.objects, spec["selector"], layout.get("Service", each)["metadata"]["namespace"])]
     serving = {item["metadata"]["name"]: item for item in layout.of_kind("Deployment") for each in ours(item["spec"]["template"]["spec"]) if each["args"][0] == "serve"}
     others = {reachability.short_name(item["spec"]["template"]["metadata"]["labels"]) for item in serving.values()} - {"console"}

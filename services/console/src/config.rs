@@ -52,7 +52,7 @@ pub struct Config {
     pub autha: Url,
     /// Where the log lines of a trace are shown, with `{trace}` in the trace's place.
     pub trace_url: Option<String>,
-    /// The internal listeners of other processes, such as `http://10.0.0.7:8090`.
+    /// The internal listeners of other processes, such as `http://10.0.0.7:8090`; a name may stand for several.
     pub processes: Vec<Url>,
     /// Where alerts go, without Prometheus.
     pub alerts: alerts::config::Config,

@@ -1,6 +1,6 @@
 //! The processes of the installation: this one by its own supervisor, others by their internal listeners. What is done with them lives in `http`.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use orrery_supervise::ActorStatus;
 use reqwest::Client;
@@ -102,7 +102,14 @@ impl Others {
 
     /// Looks at all of them at once.
     pub async fn look(&self) -> Vec<Process> {
-        futures_util::future::join_all(self.urls.iter().map(|url| self.one(url))).await
+        let urls = self.each().await;
+        futures_util::future::join_all(urls.iter().map(|url| self.one(url))).await
+    }
+
+    /// An address for each process: a name may stand for all replicas of a deployment.
+    async fn each(&self) -> Vec<Url> {
+        let asked = self.urls.iter().map(|url| async move { replicas(url, &addresses(url).await) });
+        futures_util::future::join_all(asked).await.concat()
     }
 
     async fn one(&self, url: &Url) -> Process {
@@ -134,11 +141,12 @@ impl Others {
     }
 
     /// The metrics of each, with its host; none when one does not answer.
-    pub async fn metrics(&self) -> Option<Vec<(&str, String)>> {
-        let asked = self.urls.iter().map(|url| async move {
+    pub async fn metrics(&self) -> Option<Vec<(String, String)>> {
+        let urls = self.each().await;
+        let asked = urls.iter().map(|url| async move {
             let page =
                 self.get(&format!("{}/metrics", url.as_str().trim_end_matches('/')), LARGEST_METRICS).await;
-            Some((url.host_str().unwrap_or_default(), String::from_utf8(page.ok()?).ok()?))
+            Some((url.host_str().unwrap_or_default().to_owned(), String::from_utf8(page.ok()?).ok()?))
         });
         futures_util::future::join_all(asked).await.into_iter().collect()
     }
@@ -148,10 +156,10 @@ impl Others {
     /// # Errors
     /// Why it was not.
     pub async fn restart(&self, address: &str, actor: &str, pass: &str) -> Result<(), String> {
-        let Some(url) = self.urls.iter().find(|url| url.as_str().trim_end_matches('/') == address) else {
+        let urls = self.each().await;
+        let Some(mut url) = urls.into_iter().find(|url| url.as_str().trim_end_matches('/') == address) else {
             return Err("no such process is among console.processes".to_owned());
         };
-        let mut url = url.clone();
         url.path_segments_mut()
             .map_err(|()| "its address cannot have a path".to_owned())?
             .pop_if_empty()
@@ -160,6 +168,35 @@ impl Others {
         let answer = answer.map_err(|error| error.without_url().to_string())?;
         if answer.status().is_success() { Ok(()) } else { Err(format!("it answered {}", answer.status())) }
     }
+}
+
+/// What the name of an address stands for at present; nothing where it is no name, or is not known.
+async fn addresses(url: &Url) -> Vec<IpAddr> {
+    let Some((url::Host::Domain(name), port)) = url.host().zip(url.port_or_known_default()) else {
+        return Vec::new();
+    };
+    match tokio::time::timeout(LIMIT, tokio::net::lookup_host((name, port))).await {
+        Ok(Ok(found)) => found.map(|address| address.ip()).collect(),
+        // Whoever asks it is told why.
+        Ok(Err(_)) | Err(_) => Vec::new(),
+    }
+}
+
+/// The address of each replica. A certificate is one of the name, and a host has addresses of two families: then, and where there is one, the name itself.
+fn replicas(url: &Url, addresses: &[IpAddr]) -> Vec<Url> {
+    let has_v4 = addresses.iter().any(IpAddr::is_ipv4);
+    let mut of_one_family: Vec<IpAddr> =
+        addresses.iter().copied().filter(|address| address.is_ipv4() == has_v4).collect();
+    of_one_family.sort();
+    of_one_family.dedup();
+    if url.scheme() != "http" || of_one_family.len() < 2 {
+        return vec![url.clone()];
+    }
+    let replica = |address| {
+        let mut replica = url.clone();
+        replica.set_ip_host(address).ok().map(|()| replica)
+    };
+    of_one_family.into_iter().filter_map(replica).collect()
 }
 
 /// An answer's body, `limit` bytes at most.
@@ -175,4 +212,29 @@ pub async fn read(mut answer: reqwest::Response, limit: usize) -> Result<Vec<u8>
         bytes.extend_from_slice(&chunk);
     }
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(url: &str, addresses: &[&str]) -> Vec<String> {
+        let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        replicas(&Url::parse(url).unwrap(), &addresses).into_iter().map(String::from).collect()
+    }
+
+    #[test]
+    fn a_name_stands_for_each_of_its_replicas() {
+        let name = "http://internal-autha:8090/";
+        assert_eq!(
+            told(name, &["10.0.0.8", "10.0.0.7", "10.0.0.8"]),
+            ["http://10.0.0.7:8090/", "http://10.0.0.8:8090/"]
+        );
+        assert_eq!(told(name, &["fd00::1", "fd00::2"]), ["http://[fd00::1]:8090/", "http://[fd00::2]:8090/"]);
+        // One process, whose host has two addresses; and one that is not known.
+        assert_eq!(told("http://localhost:8090/", &["::1", "127.0.0.1"]), ["http://localhost:8090/"]);
+        assert_eq!(told(name, &[]), [name]);
+        // By a number its certificate would be none of it.
+        assert_eq!(told("https://autha.example/", &["10.0.0.7", "10.0.0.8"]), ["https://autha.example/"]);
+    }
 }

@@ -69,7 +69,7 @@ impl Measured {
         let own = metrics::page().ok()?;
         let others = self.others.metrics().await?;
         let pages = std::iter::once(("this process", own.as_str()));
-        let pages = pages.chain(others.iter().map(|(host, page)| (*host, page.as_str())));
+        let pages = pages.chain(others.iter().map(|(host, page)| (host.as_str(), page.as_str())));
         Some(pages.flat_map(|(host, page)| certificates(page, host)).collect())
     }
 }
