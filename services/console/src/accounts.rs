@@ -11,6 +11,7 @@ use reqwest::{Client, Method, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tracing::warn;
 use url::Url;
 use uuid::Uuid;
 
@@ -112,8 +113,17 @@ impl Accounts {
         self.held().get(&session).map(|held| held.name.clone())
     }
 
+    /// Ends a session's log-in, here and at autha.
+    pub async fn log_out(&self, session: Uuid) {
+        let Some(Held { refresh, .. }) = self.held().remove(&session) else { return };
+        let body = json!({"token": refresh.expose_secret()});
+        if let Err(error) = self.ask(Method::POST, &["oauth", "revoke"], None, Some(&body)).await {
+            warn!(%error, "autha was not told of a log-out; its session ends by itself");
+        }
+    }
+
     /// Forgets a session's tokens.
-    pub fn forget(&self, session: Uuid) {
+    fn forget(&self, session: Uuid) {
         self.held().remove(&session);
     }
 
@@ -163,7 +173,7 @@ impl Accounts {
                 true
             }
             Err(AccountError::Away(_)) => true,
-            Err(AccountError::Refused(status, _)) if status.is_server_error() => true,
+            Err(AccountError::Refused(status, _)) if is_passing(status) => true,
             Err(AccountError::LogIn | AccountError::Refused(..)) => {
                 self.forget(session);
                 false
@@ -209,7 +219,7 @@ impl Accounts {
                 }
                 Ok(access_token)
             }
-            Err(AccountError::Refused(status, _)) if status.is_client_error() => {
+            Err(AccountError::Refused(status, _)) if !is_passing(status) => {
                 self.forget(session);
                 Err(AccountError::LogIn)
             }
@@ -252,4 +262,9 @@ impl Accounts {
         let detail = document.get("detail").and_then(Value::as_str).unwrap_or("autha refused").to_owned();
         Err(AccountError::Refused(status, detail))
     }
+}
+
+/// Whether a refusal says nothing of who asked.
+fn is_passing(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }

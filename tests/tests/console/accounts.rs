@@ -135,7 +135,10 @@ async fn an_operator_finds_an_account_suspends_and_restores_it() -> Result<()> {
     // Another session of the console is nobody there.
     let eve = Browser::logged_in(&world, &service).await?;
     ensure!(eve.get("/accounts").await?.expect(200)?.contains("Log in to autha"));
+    let sessions = "SELECT count(*) FROM autha.sessions WHERE ended_at IS NULL";
+    let before = world.database().count(sessions).await?;
     ada.act("/accounts/logout", &[]).await?.expect(303)?;
+    ensure!(world.database().count(sessions).await? == before - 1, "its session goes on at autha");
     ensure!(ada.get("/accounts").await?.expect(200)?.contains("Log in to autha"));
     Ok(())
 }

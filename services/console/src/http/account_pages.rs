@@ -59,7 +59,7 @@ pub async fn log_in(app: Data<App>, Act { session, fields }: Act) -> Result<Http
 
 /// Logs out of autha.
 pub async fn log_out(app: Data<App>, Act { session, .. }: Act) -> Result<HttpResponse, Fault> {
-    app.accounts.forget(session.id);
+    app.accounts.log_out(session.id).await;
     Ok(see("/accounts"))
 }
 

@@ -86,7 +86,7 @@ async fn by_account(app: &App, account: &str, fields: &Fields) -> Result<Pass, F
 
 /// Ends the session.
 pub async fn log_out(app: Data<App>, act: Act) -> Result<HttpResponse, Fault> {
-    app.accounts.forget(act.session.id);
+    app.accounts.log_out(act.session.id).await;
     match app.sessions.end(&app.pool, &act.session).await {
         Ok(()) => {}
         // It has ended here.
