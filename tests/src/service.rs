@@ -66,6 +66,8 @@ pub struct Memory {
     pub anonymous_bytes: u64,
     /// The highest resident memory since the start or [`Service::reset_peak`] (`VmHWM` in status).
     pub peak_rss_bytes: u64,
+    /// What it may come to use without asking the system again, touched or not.
+    pub data_bytes: u64,
 }
 
 /// A process that serves some of the services. Dropping it ends it: one that was ready gets SIGTERM and has to end within its grace, so
@@ -277,6 +279,7 @@ impl Service {
             pss_bytes: kibibytes(&rollup, "Pss:")?,
             anonymous_bytes: kibibytes(&rollup, "Anonymous:")?,
             peak_rss_bytes: kibibytes(&status, "VmHWM:")?,
+            data_bytes: kibibytes(&status, "VmData:")?,
         })
     }
 

@@ -28,8 +28,6 @@ use super::{
 /// lapin keeps two buffers of 32 frames for each connection: at the usual 128 KiB a frame that is 8 MiB, at this size 1 MiB. Bodies
 /// are split into frames; headers are not, and ours are kept below it. For who publishes and asks; who reads takes larger ones.
 pub(super) const FRAME_MAX_BYTES: u32 = 16 * 1024;
-/// For who reads: the broker's own limit below it is what holds. Only a broker without one is bounded by this.
-const LARGE_FRAME_MAX_BYTES: u32 = 4 * 1024 * 1024;
 /// How long a connection that is given up may take to say so; a blocked one writes nothing.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -91,12 +89,12 @@ pub struct Bus {
 
 /// Opens connections.
 #[derive(Clone)]
-pub(super) struct Opener(Arc<Broker>);
+pub(super) struct Opener(Arc<Broker>, frames::Limit);
 
 impl Bus {
     /// A bus by its configuration; nothing is opened yet.
     pub fn new(config: Broker) -> Self {
-        let opener = Opener(Arc::new(config));
+        let opener = Opener(Arc::new(config), frames::Limit::default());
         let publishing = Publishing::new(opener.clone());
         Self {
             opener,
@@ -260,14 +258,26 @@ impl Opener {
         within(self.timeout(), opening).await
     }
 
-    /// The same for who reads, with room for frames that are larger than the broker's limit.
+    /// The same for who reads, with room for frames that are larger than the broker's limit. lapin makes its buffers before it hears of that, of what it is given here, and
+    /// goes round in them until all of it is memory: so it is given what the broker is known to say, and a broker that says more is asked once more.
     async fn open_for_reading(&self, name: &str) -> Result<Connection, BusError> {
-        let (uri, properties, tls) = self.parts(name, LARGE_FRAME_MAX_BYTES)?;
+        let given = self.1.with_room();
+        let connection = self.open_with_room(name, given).await?;
+        if self.1.with_room() <= given {
+            return Ok(connection);
+        }
+        close(&connection).await;
+        self.open_with_room(name, self.1.with_room()).await
+    }
+
+    async fn open_with_room(&self, name: &str, given: u32) -> Result<Connection, BusError> {
+        let (uri, properties, tls) = self.parts(name, given)?;
+        let limit = self.1.clone();
         let opening = Connection::connector(
             uri,
-            frames::runtime(),
+            frames::runtime(&self.1),
             async move |uri: AMQPUri, _: async_rs::Runtime<frames::Kit>| {
-                frames::connect(uri, tls.clone()).await
+                frames::connect(uri, tls.clone(), limit.clone()).await
             },
             properties,
         );

@@ -9,6 +9,10 @@ use std::{
     net::SocketAddr,
     os::fd::{AsFd, AsRawFd},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
@@ -24,6 +28,8 @@ use lapin::{AsyncTcpStream, runtime::default_runtime};
 
 /// How much the broker may add to a frame of a publisher's: its own headers, for each queue that a message died in.
 const ROOM_BYTES: u32 = 64 * 1024;
+/// No frame is larger, whatever the broker allows or does not limit: lapin has room for 32 of them, twice.
+const LARGEST_BYTES: u32 = 4 * 1024 * 1024;
 /// What stands before a frame's payload, and all that is not payload.
 const HEAD: usize = 7;
 const OVERHEAD: usize = 8;
@@ -44,7 +50,25 @@ pub type Kit = RuntimeParts<Tokio, Roomy>;
 
 /// Tokio's reactor, whose streams tell lapin of the larger limit.
 #[derive(Debug, Clone)]
-pub struct Roomy(Tokio);
+pub struct Roomy(Tokio, Limit);
+
+/// The largest frame of the broker, as it was said last; 0 is no limit. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Limit(Arc<AtomicU32>);
+
+impl Default for Limit {
+    /// RabbitMQ's own default.
+    fn default() -> Self {
+        Self(Arc::new(AtomicU32::new(128 * 1024)))
+    }
+}
+
+impl Limit {
+    /// What lapin is told of it.
+    pub fn with_room(&self) -> u32 {
+        with_room(self.0.load(Ordering::Relaxed))
+    }
+}
 
 /// The stream to the broker, TLS and all.
 pub struct FrameRoom {
@@ -53,6 +77,8 @@ pub struct FrameRoom {
     outgoing: Handshake,
     /// What the broker said, if it has a limit.
     told: Option<u32>,
+    /// For the next connection.
+    limit: Limit,
 }
 
 /// One direction until its frame has passed: bytes that are no whole frame yet, and bytes that go on.
@@ -64,19 +90,20 @@ struct Handshake {
 }
 
 /// The runtime to open such a connection on; call it on the main runtime.
-pub fn runtime() -> Runtime<Kit> {
-    Runtime::new(RuntimeParts::new(Tokio::current(), Roomy(Tokio::current())))
+pub fn runtime(limit: &Limit) -> Runtime<Kit> {
+    Runtime::new(RuntimeParts::new(Tokio::current(), Roomy(Tokio::current(), limit.clone())))
 }
 
 /// Connects as lapin does.
 pub async fn connect(
     uri: lapin::uri::AMQPUri,
     tls: lapin::tcp::OwnedTLSConfig,
+    limit: Limit,
 ) -> lapin::Result<AsyncTcpStream<FrameRoom>> {
     use lapin::tcp::AMQPUriTcpExt;
     let runtime = default_runtime()?;
     let socket = uri.connect_with_config_async(tls.as_ref(), &runtime).await.map_err(lapin::Error::from)?;
-    Ok(AsyncTcpStream::Plain(FrameRoom::new(socket)))
+    Ok(AsyncTcpStream::Plain(FrameRoom::new(socket, limit)))
 }
 
 impl Reactor for Roomy {
@@ -102,8 +129,8 @@ impl Reactor for Roomy {
         &self,
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<FrameRoom>> + Send + 'static {
-        let connecting = self.0.tcp_connect_addr(address);
-        async move { Ok(FrameRoom::new(AsyncTcpStream::Plain(connecting.await?))) }
+        let (connecting, limit) = (self.0.tcp_connect_addr(address), self.1.clone());
+        async move { Ok(FrameRoom::new(AsyncTcpStream::Plain(connecting.await?), limit)) }
     }
 }
 
@@ -146,21 +173,24 @@ fn frame_max(frame: &mut [u8], method: [u8; 4]) -> Option<&mut [u8; 4]> {
     frame.get_mut(FRAME_MAX_AT..)?.first_chunk_mut()
 }
 
+/// What lapin is told of a broker's limit; 0 is none.
+fn with_room(limit: u32) -> u32 {
+    if limit == 0 { LARGEST_BYTES } else { limit.saturating_add(ROOM_BYTES).min(LARGEST_BYTES) }
+}
+
 impl FrameRoom {
-    fn new(socket: Socket) -> Self {
-        Self { socket, incoming: Handshake::default(), outgoing: Handshake::default(), told: None }
+    fn new(socket: Socket, limit: Limit) -> Self {
+        Self { socket, incoming: Handshake::default(), outgoing: Handshake::default(), told: None, limit }
     }
 
     fn came(&mut self, bytes: &[u8]) {
-        let told = &mut self.told;
+        let (told, known) = (&mut self.told, &self.limit.0);
         self.incoming.take(bytes, |frame| {
             let Some(bytes) = frame_max(frame, TUNE) else { return false };
-            // 0 is no limit.
             let limit = u32::from_be_bytes(*bytes);
-            if limit > 0 {
-                *told = Some(limit);
-                *bytes = limit.saturating_add(ROOM_BYTES).to_be_bytes();
-            }
+            *told = (limit > 0).then_some(limit);
+            known.store(limit, Ordering::Relaxed);
+            *bytes = with_room(limit).to_be_bytes();
             true
         });
     }
@@ -321,6 +351,14 @@ mod tests {
             assert_eq!(outgoing.ready, [begin, frame(TUNE_OK, 131_072), other.clone()].concat());
             assert!(incoming.is_over && outgoing.is_over);
         }
+    }
+
+    #[test]
+    fn room_is_bounded_also_where_the_broker_has_no_limit() {
+        assert_eq!(
+            [0, u32::MAX, 131_072].map(with_room),
+            [LARGEST_BYTES, LARGEST_BYTES, 131_072 + ROOM_BYTES]
+        );
     }
 
     #[test]

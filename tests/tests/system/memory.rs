@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use orrery_tests::{Person, World, deadline::until};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -22,5 +22,15 @@ async fn what_a_password_needs_goes_back_to_the_system_when_nobody_signs_up() ->
         })
         .await?;
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_connections_have_room_for_is_bounded() -> Result<()> {
+    let world = World::start().await?;
+    let service = world.spawn(&[]).await?;
+    // Buffers of connections are gone round in: what is set aside for them is memory in time.
+    let aside = service.memory()?.data_bytes / MIB;
+    ensure!(aside < 1024, "{aside} MiB are set aside");
     Ok(())
 }
