@@ -7,6 +7,7 @@ use diesel_async::AsyncConnection as _;
 use orrery_config::partner::is_reserved;
 use orrery_schemas::address::{Address, AddressFault};
 use orrery_seal::SealError;
+use orrery_service::GivenUp;
 use orrery_store::{Pool, StoreError};
 use orrery_supervise::{clock::Clock, random::Random};
 use serde::Serialize;
@@ -27,9 +28,7 @@ use crate::{
 };
 
 pub use crate::records::{
-    deliveries::{DeadLetter, Which as Replayed},
-    endpoints::Endpoint as ListedEndpoint,
-    partners::Partner as ListedPartner,
+    deliveries::Which as Replayed, endpoints::Endpoint as ListedEndpoint, partners::Partner as ListedPartner,
 };
 
 /// Why a command was not done; the text is for the operator.
@@ -301,7 +300,7 @@ impl Operator {
         endpoint: Uuid,
         after: i64,
         limit: i64,
-    ) -> Result<Vec<DeadLetter>, CommandError> {
+    ) -> Result<Vec<GivenUp>, CommandError> {
         self.pool
             .run(move |mut connection| async move {
                 Ok(deliveries::dead(&mut connection, endpoint, after, limit).await?)
@@ -340,12 +339,7 @@ impl Operator {
                 if endpoints::by_id(&mut connection, endpoint).await?.is_none() {
                     return Err(CommandError::UnknownEndpoint);
                 }
-                let changed = if enabled {
-                    endpoints::enable(&mut connection, endpoint).await?
-                } else {
-                    endpoints::disable(&mut connection, endpoint, endpoints::BY_AN_OPERATOR, true).await?
-                };
-                Ok(changed)
+                Ok(endpoints::set(&mut connection, endpoint, enabled).await?)
             })
             .await
     }

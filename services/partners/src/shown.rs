@@ -7,7 +7,7 @@ use orrery_supervise::clock::Clock;
 use uuid::Uuid;
 
 use crate::records::{
-    deliveries::{self, DeadLetter, Which},
+    deliveries::{self, Which},
     endpoints, overview,
 };
 
@@ -44,8 +44,7 @@ impl Webhooks for Shown {
         limit: i64,
     ) -> Result<Vec<GivenUp>, StoreError> {
         let mut connection = pool.get().await?;
-        let letters = deliveries::dead(&mut connection, id, after, limit).await?;
-        Ok(letters.into_iter().map(given_up).collect())
+        deliveries::dead(&mut connection, id, after, limit).await
     }
 
     async fn replay(&self, pool: &Pool, id: Uuid, position: Option<i64>) -> Result<usize, StoreError> {
@@ -56,15 +55,6 @@ impl Webhooks for Shown {
 
     async fn set(&self, pool: &Pool, id: Uuid, enabled: bool) -> Result<bool, StoreError> {
         let mut connection = pool.get().await?;
-        if enabled {
-            return endpoints::enable(&mut connection, id).await;
-        }
-        endpoints::disable(&mut connection, id, endpoints::BY_AN_OPERATOR, true).await
+        endpoints::set(&mut connection, id, enabled).await
     }
-}
-
-fn given_up(letter: DeadLetter) -> GivenUp {
-    let DeadLetter { position, webhook_id, ty, attempts, first_at, dead_at, last_error, last_status } =
-        letter;
-    GivenUp { position, webhook_id, ty, attempts, first_at, dead_at, last_error, last_status }
 }

@@ -262,28 +262,20 @@ pub async fn enable(
 ) -> Result<HttpResponse, Problem> {
     let (known, endpoint) = own(&request, &app, &path).await?;
     let (id, (confirm, digest)) = (endpoint.id, confirmation(&app));
-    let enabled = app
-        .pool
+    app.pool
         .run(move |mut connection| async move {
-            connection
-                .transaction::<_, StoreError, _>(async |connection| {
-                    if endpoints::is_held(connection, id).await? {
-                        return Ok(false);
-                    }
-                    endpoints::enable(connection, id).await?;
-                    endpoints::set_confirmation(connection, id, &digest).await?;
-                    Ok(true)
-                })
-                .await
+            endpoints::enable(&mut connection, id, false).await?;
+            endpoints::set_confirmation(&mut connection, id, &digest).await
         })
         .await
         .map_err(|error| fault::store(&error))?;
-    if !enabled {
+    app.changed.ring();
+    let endpoint = ask(&app, known.partner.id, id, &confirm).await?;
+    if endpoint.held {
         let detail = "an operator disabled this endpoint; ask the operator to enable it";
         return Err(Problem::new(Code::Forbidden, detail));
     }
-    app.changed.ring();
-    Ok(private(shown(&ask(&app, known.partner.id, id, &confirm).await?)))
+    Ok(private(shown(&endpoint)))
 }
 
 /// Gives an endpoint another secret; the one before signs too for a while.

@@ -6,8 +6,8 @@ use diesel::{
     sql_types::{BigInt, Binary, Bool, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
+use orrery_service::GivenUp;
 use orrery_store::{StoreError, prepared::prepared};
-use serde::Serialize;
 use uuid::Uuid;
 
 use super::Number;
@@ -39,36 +39,6 @@ pub struct Waiting {
     /// When it is tried next.
     #[diesel(sql_type = Timestamptz)]
     pub next_at: DateTime<Utc>,
-}
-
-/// A dead letter as it is listed.
-#[derive(Debug, Clone, PartialEq, Eq, QueryableByName, Serialize)]
-pub struct DeadLetter {
-    /// Its place in the log, by which it is replayed.
-    #[diesel(sql_type = BigInt)]
-    pub position: i64,
-    /// The `webhook-id` of its deliveries.
-    #[diesel(sql_type = SqlUuid)]
-    pub webhook_id: Uuid,
-    /// Its type.
-    #[diesel(sql_type = Text)]
-    #[serde(rename = "type")]
-    pub ty: String,
-    /// Tries in all.
-    #[diesel(sql_type = Integer)]
-    pub attempts: i32,
-    /// When it was tried first.
-    #[diesel(sql_type = Timestamptz)]
-    pub first_at: DateTime<Utc>,
-    /// When it was given up.
-    #[diesel(sql_type = Timestamptz)]
-    pub dead_at: DateTime<Utc>,
-    /// Why the last try failed.
-    #[diesel(sql_type = Text)]
-    pub last_error: String,
-    /// What was answered last.
-    #[diesel(sql_type = Nullable<Integer>)]
-    pub last_status: Option<i32>,
 }
 
 /// A try that failed.
@@ -223,7 +193,7 @@ pub async fn dead(
     endpoint: Uuid,
     after: i64,
     limit: i64,
-) -> Result<Vec<DeadLetter>, StoreError> {
+) -> Result<Vec<GivenUp>, StoreError> {
     Ok(diesel::sql_query(
         "SELECT position, key AS webhook_id, type AS ty, attempts, first_at, next_at AS dead_at, last_error, last_status FROM partners.deliveries \
          WHERE endpoint = $1 AND state = 'dead' AND position > $2 ORDER BY position LIMIT $3",

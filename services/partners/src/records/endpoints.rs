@@ -17,9 +17,6 @@ const COLUMNS: &str = "id, partner, url, types, attributes, filter, rate, allowe
 /// How long a process keeps an endpoint without a word.
 pub const LEASE_SECONDS: i32 = 15;
 
-/// Why one is disabled that an operator disabled.
-pub const BY_AN_OPERATOR: &str = "by an operator";
-
 /// An endpoint.
 #[derive(Debug, Clone, PartialEq, QueryableByName)]
 pub struct Endpoint {
@@ -113,12 +110,6 @@ pub struct HeldEndpoint {
     /// Its version.
     #[diesel(sql_type = Integer)]
     pub version: i32,
-}
-
-#[derive(QueryableByName)]
-struct Held {
-    #[diesel(sql_type = Bool)]
-    held: bool,
 }
 
 /// Makes an endpoint, `pending`, that begins with what comes now.
@@ -274,34 +265,38 @@ pub async fn disable(
     Ok(changed > 0)
 }
 
-/// Whether only an operator may enable it; its row is locked, so that nobody holds it meanwhile.
+/// Delivers to a disabled one again, as far as its receiver has allowed that: else it is pending. What an operator disabled stays so unless `even_held`.
+/// Returns whether that changed anything.
 ///
 /// # Errors
 /// When the database refuses.
-pub async fn is_held(connection: &mut AsyncPgConnection, id: Uuid) -> Result<bool, StoreError> {
-    let held: Option<Held> =
-        diesel::sql_query("SELECT held FROM partners.endpoints WHERE id = $1 FOR NO KEY UPDATE")
-            .bind::<SqlUuid, _>(id)
-            .get_result(connection)
-            .await
-            .optional()?;
-    Ok(held.is_some_and(|found| found.held))
-}
-
-/// Delivers to a disabled one again, as far as its receiver has allowed that: else it is pending. Returns whether that changed anything.
-///
-/// # Errors
-/// When the database refuses.
-pub async fn enable(connection: &mut AsyncPgConnection, id: Uuid) -> Result<bool, StoreError> {
+pub async fn enable(
+    connection: &mut AsyncPgConnection,
+    id: Uuid,
+    even_held: bool,
+) -> Result<bool, StoreError> {
     let changed = diesel::sql_query(
         "UPDATE partners.endpoints SET state = CASE WHEN confirmed THEN 'active' ELSE 'pending' END, \
             reason = CASE WHEN NOT confirmed THEN 'its receiver has not allowed deliveries yet' END, \
-            held = false, version = version + 1, failing_since = NULL WHERE id = $1 AND state = 'disabled'",
+            held = false, version = version + 1, failing_since = NULL WHERE id = $1 AND state = 'disabled' AND ($2 OR NOT held)",
     )
     .bind::<SqlUuid, _>(id)
+    .bind::<Bool, _>(even_held)
     .execute(connection)
     .await?;
     Ok(changed > 0)
+}
+
+/// Delivers to it again, or no more, as an operator says; returns whether that changed anything.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn set(connection: &mut AsyncPgConnection, id: Uuid, enabled: bool) -> Result<bool, StoreError> {
+    if enabled {
+        enable(connection, id, true).await
+    } else {
+        disable(connection, id, "by an operator", true).await
+    }
 }
 
 /// What its receiver said to the handshake: yes with a rate, or why not.

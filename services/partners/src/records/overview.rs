@@ -1,30 +1,10 @@
 //! Partners and endpoints with how far they are, for operators.
 
-use chrono::{DateTime, Utc};
-use diesel::{
-    QueryableByName,
-    sql_types::{Array, BigInt, Bool, Nullable, Text, Timestamptz, Uuid as SqlUuid},
-};
+use diesel::sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use orrery_service::{Partner, Webhook};
 use orrery_store::StoreError;
 use uuid::Uuid;
-
-#[derive(QueryableByName)]
-struct PartnerRow {
-    #[diesel(sql_type = Text)]
-    name: String,
-    #[diesel(sql_type = Bool)]
-    is_operator: bool,
-    #[diesel(sql_type = Array<Text>)]
-    publishes: Vec<String>,
-    #[diesel(sql_type = Array<Text>)]
-    receives: Vec<String>,
-    #[diesel(sql_type = BigInt)]
-    endpoints: i64,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    disabled_at: Option<DateTime<Utc>>,
-}
 
 /// At most `limit` partners after a name, by name.
 ///
@@ -35,7 +15,7 @@ pub async fn partners(
     after: &str,
     limit: i64,
 ) -> Result<Vec<Partner>, StoreError> {
-    let rows: Vec<PartnerRow> = diesel::sql_query(
+    Ok(diesel::sql_query(
         "SELECT name, is_operator, publishes, receives, disabled_at, \
             (SELECT count(*) FROM partners.endpoints AS e WHERE e.partner = p.id) AS endpoints \
          FROM partners.partners AS p WHERE name > $1 ORDER BY name LIMIT $2",
@@ -43,36 +23,7 @@ pub async fn partners(
     .bind::<Text, _>(after)
     .bind::<BigInt, _>(limit)
     .load(connection)
-    .await?;
-    let partner = |row: PartnerRow| {
-        let PartnerRow { name, is_operator, publishes, receives, endpoints, disabled_at } = row;
-        Partner { name, is_operator, publishes, receives, endpoints, disabled_at }
-    };
-    Ok(rows.into_iter().map(partner).collect())
-}
-
-#[derive(QueryableByName)]
-struct EndpointRow {
-    #[diesel(sql_type = SqlUuid)]
-    id: Uuid,
-    #[diesel(sql_type = Text)]
-    partner: String,
-    #[diesel(sql_type = Text)]
-    url: String,
-    #[diesel(sql_type = Text)]
-    state: String,
-    #[diesel(sql_type = Nullable<Text>)]
-    reason: Option<String>,
-    #[diesel(sql_type = Bool)]
-    held: bool,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    failing_since: Option<DateTime<Utc>>,
-    #[diesel(sql_type = BigInt)]
-    behind: i64,
-    #[diesel(sql_type = BigInt)]
-    retried: i64,
-    #[diesel(sql_type = BigInt)]
-    dead: i64,
+    .await?)
 }
 
 /// At most `limit` endpoints: the one of this id, those of a partner, or all; those that are not well first.
@@ -86,8 +37,8 @@ pub async fn endpoints(
     limit: i64,
 ) -> Result<Vec<Webhook>, StoreError> {
     // Dead letters could be millions.
-    let rows: Vec<EndpointRow> = diesel::sql_query(
-        "SELECT e.id, p.name AS partner, e.url, e.state, e.reason, e.held, e.failing_since, greatest(h.position - e.cursor, 0) AS behind, \
+    Ok(diesel::sql_query(
+        "SELECT e.id, p.name AS partner, e.url, e.state, e.reason, e.held AS is_held, e.failing_since, greatest(h.position - e.cursor, 0) AS behind, \
             (SELECT count(*) FROM partners.deliveries AS d WHERE d.endpoint = e.id AND d.state = 'retry') AS retried, \
             (SELECT count(*) FROM (SELECT FROM partners.deliveries AS d WHERE d.endpoint = e.id AND d.state = 'dead' LIMIT 10000) AS few) AS dead \
          FROM partners.endpoints AS e JOIN partners.partners AS p ON p.id = e.partner CROSS JOIN partners.head AS h \
@@ -98,10 +49,5 @@ pub async fn endpoints(
     .bind::<Nullable<Text>, _>(partner)
     .bind::<BigInt, _>(limit)
     .load(connection)
-    .await?;
-    let webhook = |row: EndpointRow| {
-        let EndpointRow { id, partner, url, state, reason, held, failing_since, behind, retried, dead } = row;
-        Webhook { id, partner, url, state, reason, is_held: held, failing_since, behind, retried, dead }
-    };
-    Ok(rows.into_iter().map(webhook).collect())
+    .await?)
 }
