@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use futures_util::future::try_join_all;
-use orrery_tests::{Service, World, deadline::until, ports::Port};
+use orrery_tests::{Client, Service, World, deadline::until, ports::Port, third_party};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -117,26 +117,12 @@ impl Stage {
         let broker = broker.url_through(broker.address().await?)?;
         let settings = [("ORRERY_DATABASE__URL", database.as_str()), ("ORRERY_BROKER__URL", broker.as_str())];
         let service = world.spawn_with(&["partners"], &settings).await?;
-        let arguments = [
-            "partners",
-            "create",
-            "acme",
-            "--publish",
-            "com.acme.#",
-            "--receive",
-            "com.acme.#",
-            "--max-endpoints",
-            "2000",
-        ];
-        let made = world.run_revealing(&arguments, &[], PATIENCE).await?;
-        let secret = made.output.lines().find_map(|line| line.strip_prefix("client_secret "));
-        let secret = secret.context("no secret")?;
+        let more = ["--publish", "com.acme.#", "--receive", "com.acme.#", "--max-endpoints", "2000"];
+        let secret = third_party::create(&world, "acme", &more).await?;
         let client = reqwest::Client::new();
         let url = format!("http://{listen}");
-        let form = [("grant_type", "client_credentials"), ("client_id", "acme"), ("client_secret", secret)];
-        let answer: Value =
-            client.post(format!("{url}/partners/token")).form(&form).send().await?.json().await?;
-        let token = answer.get("access_token").and_then(Value::as_str).context("no token")?.to_owned();
+        let token = third_party::ask_token(&Client::new(&url)?, "acme", &secret, "").await?.expect(200)?;
+        let token = token.text("access_token")?.to_owned();
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let receiver = format!("http://{}/", listener.local_addr()?);
         let came = Arc::new(Came::default());

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,23 @@ def scratch(tmp_path_factory: pytest.TempPathFactory):
     yield build
     for folder in made:
         subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+class Answering(BaseHTTPRequestHandler):
+    """A server in the place of a program: what it answers is JSON, and it keeps its connections."""
+
+    protocol_version = "HTTP/1.1"
+
+    def answer(self, document: dict) -> None:
+        body = json.dumps(document).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
 
 
 def containers(pod: dict) -> list[dict]:

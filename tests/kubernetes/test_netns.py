@@ -13,11 +13,11 @@ import subprocess
 import tempfile
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from conftest import Layout, binary, ours
+from conftest import Answering, Layout, binary, ours
 import netns
 import reachability
 from netns import Network, Place
@@ -35,22 +35,12 @@ ASKED = 30
 SLOW = {"ORRERY_GATEWAY__RATES__READ__PER_SECOND": "0.01", "ORRERY_GATEWAY__RATES__READ__BURST": "400"}
 
 
-class Program(BaseHTTPRequestHandler):
+class Program(Answering):
     """In the place of a provider's frontend and backend: says who it is, and what it is told of the caller."""
-
-    protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         time.sleep(0 if self.path == "/" else WORK)
-        body = json.dumps({"name": self.server.name, "host": self.headers["Host"], "path": self.path, "told": self.headers.get("X-Forwarded-For")}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+        self.answer({"name": self.server.name, "host": self.headers["Host"], "path": self.path, "told": self.headers.get("X-Forwarded-For")})
 
 
 class Cluster:

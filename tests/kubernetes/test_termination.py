@@ -4,10 +4,10 @@ import http.client
 import signal
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 
 import pytest
-from conftest import layout_of
+from conftest import Answering, layout_of
 from test_binary import Process
 from test_pods import grace
 
@@ -17,22 +17,12 @@ PROPAGATION = 3
 WORK = 0.2
 
 
-class Upstream(BaseHTTPRequestHandler):
+class Upstream(Answering):
     """In autha's place: answers after a while."""
-
-    protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         time.sleep(0 if self.path.startswith("/health") else WORK)
-        body = b'{"name":"x"}'
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+        self.answer({"name": "x"})
 
 
 class Clients:

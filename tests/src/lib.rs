@@ -15,6 +15,7 @@
 //! | `client`, `person` | a client of the public HTTP API, and the people who sign up by it |
 //! | `issuer` | an issuer of access tokens of a test's own |
 //! | `partner` | a third party at the broker |
+//! | `third_party` | a third party over HTTP: its client secret, its tokens |
 //! | `receiver` | a server that is told something over HTTP: it answers, fails, hangs and lies |
 //! | `pictures` | good and bad pictures, made by code |
 //! | `secrets` | what must never stand in a log or on a page, and the search for it |
@@ -52,6 +53,7 @@ pub mod secrets;
 pub mod service;
 pub mod smtp;
 mod teardown;
+pub mod third_party;
 pub mod tls_postgres;
 pub mod world;
 

@@ -6,6 +6,7 @@ use orrery_tests::{
     deadline::until,
     ports::Port,
     receiver::{Behaviour, Receiver},
+    third_party,
 };
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -35,20 +36,22 @@ impl Scene {
             .start()
             .await?;
         let service = world.spawn(&[]).await?;
-        let create = ["partners", "create", "acme", "--publish", "com.acme.#", "--receive", "com.acme.#"];
-        let made = world.run_revealing(&create, &[], SOON).await?;
-        let secret = made.output.lines().find_map(|line| line.strip_prefix("client_secret "));
-        let secret = secret.context("no secret")?;
-        world.secret(secret);
+        let more = ["--publish", "com.acme.#", "--receive", "com.acme.#"];
+        let secret = third_party::create(&world, "acme", &more).await?;
         let client = Client::new(&format!("http://{listen}"))?;
-        let form = [("grant_type", "client_credentials"), ("client_id", "acme"), ("client_secret", secret)];
-        let asked = client.send(client.request(Method::POST, "/partners/token").form(&form)).await?;
-        let acme = client.with_token(asked.expect(200)?.text("access_token")?);
+        let token = third_party::ask_token(&client, "acme", &secret, "").await?.expect(200)?;
+        let acme = client.with_token(token.text("access_token")?);
         Ok(Self { service, world, acme })
     }
 
     async fn post(&self, path: &str, body: &Value) -> Result<orrery_tests::Answer> {
         self.acme.send(self.acme.request(Method::POST, path).json(body)).await
+    }
+
+    /// An endpoint at this receiver; returns its id.
+    async fn endpoint(&self, receiver: &Receiver) -> Result<String> {
+        let made = self.post("/partners/endpoints", &json!({"url": receiver.url()})).await?.expect(201)?;
+        Ok(made.text("id")?.to_owned())
     }
 
     async fn send(&self, id: &str) -> Result<()> {
@@ -65,8 +68,7 @@ async fn what_an_endpoint_did_not_take_is_shown_and_delivered_again() -> Result<
     let scene = Scene::start().await?;
     let ada = Browser::logged_in(&scene.world, &scene.service).await?;
     let receiver = Receiver::start().await?;
-    let made = scene.post("/partners/endpoints", &json!({"url": receiver.url()})).await?.expect(201)?;
-    let path = format!("/webhooks/{}", made.text("id")?);
+    let path = format!("/webhooks/{}", scene.endpoint(&receiver).await?);
     receiver.behave(Behaviour::status(404));
     scene.send("1").await?;
     scene.send("2").await?;
@@ -105,8 +107,7 @@ async fn an_operator_ends_deliveries_and_only_an_operator_takes_that_back() -> R
     let scene = Scene::start().await?;
     let ada = Browser::logged_in(&scene.world, &scene.service).await?;
     let receiver = Receiver::start().await?;
-    let made = scene.post("/partners/endpoints", &json!({"url": receiver.url()})).await?.expect(201)?;
-    let id = made.text("id")?;
+    let id = scene.endpoint(&receiver).await?;
     let path = format!("/webhooks/{id}");
     ada.act(&path, &[("action", "disable")]).await?.expect(303)?;
     ada.until(&path, "by an operator").await?;

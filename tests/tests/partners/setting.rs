@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use orrery_tests::{Answer, Client, Service, World, WorldBuilder, ports::Port};
+use orrery_tests::{Answer, Client, Service, World, WorldBuilder, ports::Port, third_party};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -83,13 +83,9 @@ impl Setting {
 
     /// A party made by the command, with a token.
     pub async fn party(&self, name: &str, more: &[&str]) -> Result<Party> {
-        let arguments: Vec<&str> = ["create", name].iter().chain(more).copied().collect();
-        let output = self.command(&arguments).await?;
-        let secret =
-            output.lines().find_map(|line| line.strip_prefix("client_secret ")).context("no secret")?;
-        self.world.secret(secret);
-        let client = self.token(name, secret, "").await?;
-        Ok(Party { name: name.to_owned(), secret: secret.to_owned(), client })
+        let secret = third_party::create(&self.world, name, more).await?;
+        let client = self.token(name, &secret, "").await?;
+        Ok(Party { name: name.to_owned(), secret, client })
     }
 
     /// A client with a token for these credentials; an empty scope is the usual one.
@@ -100,13 +96,7 @@ impl Setting {
 
     /// Asks for a token.
     pub async fn ask_token(&self, name: &str, secret: &str, scope: &str) -> Result<Answer> {
-        let client = self.client()?;
-        let mut form =
-            vec![("grant_type", "client_credentials"), ("client_id", name), ("client_secret", secret)];
-        if !scope.is_empty() {
-            form.push(("scope", scope));
-        }
-        client.send(client.request(Method::POST, "/partners/token").form(&form)).await
+        third_party::ask_token(&self.client()?, name, secret, scope).await
     }
 }
 
