@@ -67,6 +67,37 @@ pub struct Found {
     pub bridges: Vec<Traffic>,
 }
 
+impl Found {
+    /// Whether there is a queue whose depth is not known.
+    pub fn lacks(&self) -> bool {
+        let handlers = self.handlers.iter().any(|queue| {
+            [queue.traffic.ready, queue.traffic.consumers, queue.retry, queue.quarantine, queue.unarchived]
+                .contains(&None)
+        });
+        handlers || self.bridges.iter().any(|traffic| [traffic.ready, traffic.consumers].contains(&None))
+    }
+
+    /// Takes from `other`, which was asked for the same queues, what is not known here.
+    pub fn fill(&mut self, other: Self) {
+        for (queue, other) in self.handlers.iter_mut().zip(other.handlers) {
+            queue.traffic.fill(other.traffic);
+            queue.retry = queue.retry.or(other.retry);
+            queue.quarantine = queue.quarantine.or(other.quarantine);
+            queue.unarchived = queue.unarchived.or(other.unarchived);
+        }
+        for (traffic, other) in self.bridges.iter_mut().zip(other.bridges) {
+            traffic.fill(other);
+        }
+    }
+}
+
+impl Traffic {
+    fn fill(&mut self, other: Self) {
+        self.ready = self.ready.or(other.ready);
+        self.consumers = self.consumers.or(other.consumers);
+    }
+}
+
 /// What the management API says of one queue; of a new one it says little.
 #[derive(Debug, Deserialize)]
 struct Listed {
@@ -283,6 +314,25 @@ mod tests {
         assert_eq!(notes, Vec::<String>::new());
         assert_eq!(bridge("a", &queues, &mut notes), Traffic::default());
         assert_eq!(notes, [missing("a")]);
+    }
+
+    #[test]
+    fn what_the_plugin_does_not_know_yet_the_broker_itself_tells() {
+        let queue = |ready, retry| QueueFigures {
+            traffic: Traffic { ready, consumers: ready, ..Traffic::default() },
+            retry,
+            quarantine: Some(0),
+            unarchived: Some(0),
+        };
+        let of = |handler| Found { handlers: vec![handler], bridges: vec![Traffic::default()] };
+        let mut found = of(queue(None, Some(2)));
+        let mut now = of(queue(Some(3), Some(9)));
+        now.bridges = vec![queue(Some(1), None).traffic];
+        assert!(found.lacks() && !now.lacks());
+        found.fill(now);
+        assert!(!found.lacks());
+        assert_eq!(found.handlers, [queue(Some(3), Some(2))]);
+        assert_eq!(found.bridges, [queue(Some(1), None).traffic]);
     }
 
     #[test]

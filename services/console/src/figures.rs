@@ -4,7 +4,7 @@
 use std::fmt;
 
 use orrery_broker_admin::management::{Management, ManagementError};
-use orrery_bus::Bus;
+use orrery_bus::{Bus, BusError};
 use orrery_config::broker::Broker;
 use orrery_store::{Pool, outbox::COUNTED};
 use serde::Serialize;
@@ -152,17 +152,29 @@ impl Observer {
         Figures { handlers, bridges, outbox: stored.map(|stored| stored.outbox), notes, complete, away }
     }
 
-    /// By the management API, or without it what a passive declare tells.
+    async fn declared(&mut self, notes: &mut Vec<String>) -> Result<Found, BusError> {
+        broker::by_declare(&self.bus, &mut self.connection, &self.watched, notes).await
+    }
+
+    /// By the management API; what it does not know, or all where it is away, by what a passive declare tells.
     async fn queues(&mut self, notes: &mut Vec<String>) -> Option<Found> {
         let why = match &self.management {
             Ok(management) => match broker::by_management(management, &self.watched, notes).await {
-                Ok(figures) => return Some(figures),
+                Ok(mut figures) => {
+                    // The plugin's first figures of a queue come seconds after it; the broker has its depth at once.
+                    if figures.lacks()
+                        && let Ok(now) = self.declared(&mut Vec::new()).await
+                    {
+                        figures.fill(now);
+                    }
+                    return Some(figures);
+                }
                 Err(error) => error.to_string(),
             },
             Err(error) => error.to_string(),
         };
         self.away.management = Some(why.clone());
-        match broker::by_declare(&self.bus, &mut self.connection, &self.watched, notes).await {
+        match self.declared(notes).await {
             Ok(figures) => {
                 notes.push(format!("unacked and rates are not known: {why}"));
                 Some(figures)

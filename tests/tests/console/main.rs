@@ -274,3 +274,18 @@ async fn all_viewers_share_one_look() -> Result<()> {
     ensure!(looks.len() <= most, "{VIEWERS} viewers cost {} looks, where {most} are due", looks.len());
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queues_that_were_just_made_are_shown_with_what_waits_in_them() -> Result<()> {
+    let world = World::start().await?;
+    let service = world.spawn(&["console"]).await?;
+    let ada = Browser::logged_in(&world, &service).await?;
+    // The first look, seconds before the management plugin has figures of new queues.
+    let first = ada.until("/api/queues.json", "\"maily.email\"").await?;
+    let facts: serde_json::Value = serde_json::from_str(&first)?;
+    let queues = facts["queues"].as_array().context("no queues")?;
+    for queue in queues {
+        ensure!(queue["ready"] == 0 && queue["consumers"] == 0 && queue["retry"] == 0, "{queue}");
+    }
+    Ok(())
+}
