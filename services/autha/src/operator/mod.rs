@@ -5,6 +5,7 @@ pub mod audit;
 mod commands;
 mod list;
 mod reseal;
+mod transfer;
 
 pub use crate::import::{FirebaseParameters, Format, Imported};
 pub use crate::key::Rotation;
