@@ -91,6 +91,11 @@ impl Figure {
 pub struct Times(Vec<Duration>);
 
 impl Times {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Adds one.
     pub fn add(&mut self, time: Duration) {
         self.0.push(time);

@@ -10,12 +10,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use rustls::{ClientConfig, RootCertStore, client::Resumption, pki_types::ServerName};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     task::JoinSet,
     time::timeout,
 };
+use tokio_rustls::TlsConnector;
 
 use crate::{
     figures::{Bound, Figure, Times, Unit},
@@ -30,10 +32,17 @@ const WARM: Duration = Duration::from_secs(2);
 const START: Duration = Duration::from_secs(20);
 const LARGE_BYTES: usize = 1 << 20;
 
+/// The name on the certificate of both.
+const NAME: &str = "bench.example";
+/// The path of the small answer.
+const SMALL: &str = "/users/ada";
+
 /// A process that ends with the benchmark.
 struct Server {
     child: Child,
     address: SocketAddr,
+    /// Where it speaks TLS.
+    encrypted: SocketAddr,
 }
 
 impl Drop for Server {
@@ -52,7 +61,7 @@ struct Load {
 }
 
 const LOADS: [Load; 3] = [
-    Load { name: "small answer, passed on", path: "/users/ada", least: 0.9 },
+    Load { name: "small answer, passed on", path: SMALL, least: 0.9 },
     Load { name: "1 MiB answer, passed on", path: "/avatars/a/b/c.webp", least: 0.9 },
     Load { name: "small answer, cached", path: "/status.json", least: 1.0 },
 ];
@@ -71,25 +80,29 @@ pub async fn measure() -> Result<Vec<Figure>> {
 
 async fn compare(folder: &Path) -> Result<Vec<Figure>> {
     let upstream = upstream().await?;
+    let connector = certificate(folder)?;
     let nginx = nginx(folder, upstream).await?;
-    let ours = ours(upstream).await?;
+    let ours = ours(folder, upstream).await?;
     let mut figures = Vec::new();
     for load in LOADS {
         let mut rates = Vec::new();
         for (who, server) in [("nginx", &nginx), ("gateway", &ours)] {
             progress(&format!("{}: {who}", load.name));
             run(server.address, load.path, WARM).await?;
-            let (answers, times) = run(server.address, load.path, LASTS).await?;
-            let rate = f64::from(u32::try_from(answers)?) / LASTS.as_secs_f64();
-            rates.push(rate);
-            let name = format!("{}, {who}", load.name);
-            figures.push(Figure::once(&name, rate, Unit::PerSecond, Bound::None));
-            figures.push(times.figure(&name, 99, Bound::None)?);
+            let times = run(server.address, load.path, LASTS).await?;
+            rates.push(told(&mut figures, &format!("{}, {who}", load.name), &times)?);
         }
-        let name = format!("{}, gateway : nginx", load.name);
-        let ratio = rates.get(1).zip(rates.first()).map_or(0.0, |(ours, theirs)| ours / theirs);
-        figures.push(Figure::once(&name, ratio, Unit::Ratio, Bound::Least(load.least)));
+        figures.push(beside(load.name, &rates, load.least));
     }
+    let name = "a TLS 1.3 handshake and a small answer";
+    let mut rates = Vec::new();
+    for (who, server) in [("nginx", &nginx), ("gateway", &ours)] {
+        progress(&format!("{name}: {who}"));
+        handshakes(server.encrypted, &connector, WARM).await?;
+        let times = handshakes(server.encrypted, &connector, LASTS).await?;
+        rates.push(told(&mut figures, &format!("{name}, {who}"), &times)?);
+    }
+    figures.push(beside(name, &rates, 0.9));
     for (who, server) in [("nginx", &nginx), ("gateway", &ours)] {
         let bytes = resident_bytes(server.child.id())?;
         figures.push(Figure::once(
@@ -100,6 +113,35 @@ async fn compare(folder: &Path) -> Result<Vec<Figure>> {
         ));
     }
     Ok(figures)
+}
+
+/// Adds what a load came to, and returns it: answers a second.
+fn told(figures: &mut Vec<Figure>, name: &str, times: &Times) -> Result<f64> {
+    let rate = f64::from(u32::try_from(times.len())?) / LASTS.as_secs_f64();
+    figures.push(Figure::once(name, rate, Unit::PerSecond, Bound::None));
+    figures.push(times.figure(name, 99, Bound::None)?);
+    Ok(rate)
+}
+
+fn beside(name: &str, rates: &[f64], least: f64) -> Figure {
+    let ratio = rates.get(1).zip(rates.first()).map_or(0.0, |(ours, theirs)| ours / theirs);
+    Figure::once(&format!("{name}, gateway : nginx"), ratio, Unit::Ratio, Bound::Least(least))
+}
+
+/// Writes one certificate (ECDSA P-256) for both; returns what trusts it and resumes nothing.
+fn certificate(folder: &Path) -> Result<TlsConnector> {
+    let made = rcgen::generate_simple_self_signed(vec![NAME.to_owned()])?;
+    std::fs::write(folder.join("bench.key"), made.signing_key.serialize_pem())?;
+    std::fs::write(folder.join("bench.pem"), made.cert.pem())?;
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone())?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.resumption = Resumption::disabled();
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// The memory of a process and of its children.
@@ -123,22 +165,33 @@ fn free_port() -> Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
-async fn ready(child: Child, address: SocketAddr) -> Result<Server> {
-    let server = Server { child, address };
+async fn ready(child: Child, address: SocketAddr, encrypted: SocketAddr) -> Result<Server> {
+    let server = Server { child, address, encrypted };
     let begun = Instant::now();
-    while get(&mut TcpStream::connect(address).await.ok(), "/status.json").await.is_err() {
+    let answers = async || get(&mut TcpStream::connect(address).await?, "/status.json").await;
+    while answers().await.is_err() {
         ensure!(begun.elapsed() < START, "{address} does not answer");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(server)
 }
 
-async fn ours(upstream: SocketAddr) -> Result<Server> {
+async fn ours(folder: &Path, upstream: SocketAddr) -> Result<Server> {
     let binary = std::env::var("ORRERY_BIN").context("ORRERY_BIN names the binary")?;
-    let (address, internal) = (free_port()?, free_port()?);
+    let (address, encrypted, internal) = (free_port()?, free_port()?, free_port()?);
+    let file = folder.join("orrery.toml");
+    let place = folder.display();
+    std::fs::write(
+        &file,
+        format!(
+            "[[gateway.listeners]]\naddress = '{address}'\n[[gateway.listeners]]\naddress = '{encrypted}'\n[gateway.listeners.tls]\n\
+             certificates = [{{ chain = '{place}/bench.pem', key = '{place}/bench.key' }}]\n"
+        ),
+    )?;
     let child = Command::new(binary)
+        .arg("--config")
+        .arg(&file)
         .args(["serve", "gateway"])
-        .env("ORRERY_GATEWAY__LISTEN", address.to_string())
         .env("ORRERY_INTERNAL__LISTEN", internal.to_string())
         .env("ORRERY_GATEWAY__AUTHA", format!("http://{upstream}"))
         .env("ORRERY_GATEWAY__RATES__ENABLED", "false")
@@ -147,11 +200,11 @@ async fn ours(upstream: SocketAddr) -> Result<Server> {
         .stderr(Stdio::null())
         .spawn()
         .context("starting the gateway")?;
-    ready(child, address).await
+    ready(child, address, encrypted).await
 }
 
 async fn nginx(folder: &Path, upstream: SocketAddr) -> Result<Server> {
-    let address = free_port()?;
+    let (address, encrypted) = (free_port()?, free_port()?);
     let file: PathBuf = folder.join("nginx.conf");
     let folder = folder.display();
     std::fs::write(
@@ -166,7 +219,10 @@ async fn nginx(folder: &Path, upstream: SocketAddr) -> Result<Server> {
              upstream behind {{ server {upstream}; keepalive 64; keepalive_requests 1000000; }}\n\
              server {{ listen {address};\n  proxy_http_version 1.1;\n  proxy_set_header Connection '';\n\
              \x20 location / {{ proxy_pass http://behind; }}\n\
-             \x20 location /status.json {{ proxy_pass http://behind; proxy_cache kept; }}\n }}\n}}\n"
+             \x20 location /status.json {{ proxy_pass http://behind; proxy_cache kept; }}\n }}\n\
+             server {{ listen {encrypted} ssl;\n  ssl_certificate {folder}/bench.pem;\n  ssl_certificate_key {folder}/bench.key;\n\
+             \x20 ssl_protocols TLSv1.3;\n  proxy_http_version 1.1;\n  proxy_set_header Connection '';\n\
+             \x20 location / {{ proxy_pass http://behind; }}\n }}\n}}\n"
         ),
     )?;
     let child = Command::new("nginx")
@@ -176,7 +232,7 @@ async fn nginx(folder: &Path, upstream: SocketAddr) -> Result<Server> {
         .stderr(Stdio::null())
         .spawn()
         .context("nginx cannot be started: apt-get install nginx")?;
-    ready(child, address).await
+    ready(child, address, encrypted).await
 }
 
 /// What both stand before: it answers at once, small or large, and says of one path that it may be kept.
@@ -230,36 +286,60 @@ async fn upstream() -> Result<SocketAddr> {
     Ok(address)
 }
 
-/// One load: how many answers came, and how long each took.
-async fn run(address: SocketAddr, path: &'static str, lasts: Duration) -> Result<(usize, Times)> {
+/// One load: how long each answer took.
+async fn run(address: SocketAddr, path: &'static str, lasts: Duration) -> Result<Times> {
     let until = Instant::now() + lasts;
-    let mut clients = JoinSet::new();
-    for _ in 0..CONNECTIONS {
-        clients.spawn(async move {
-            let mut stream = Some(TcpStream::connect(address).await?);
+    collected((0..CONNECTIONS).map(|_| async move {
+        let mut stream = TcpStream::connect(address).await?;
+        let mut taken = Vec::new();
+        while Instant::now() < until {
+            let begun = Instant::now();
+            timeout(START, get(&mut stream, path)).await??;
+            taken.push(begun.elapsed());
+        }
+        Ok(taken)
+    }))
+    .await
+}
+
+/// A connection and a handshake for each small answer: how long each took.
+async fn handshakes(address: SocketAddr, connector: &TlsConnector, lasts: Duration) -> Result<Times> {
+    let until = Instant::now() + lasts;
+    collected((0..CONNECTIONS).map(|_| {
+        let connector = connector.clone();
+        async move {
             let mut taken = Vec::new();
             while Instant::now() < until {
                 let begun = Instant::now();
-                timeout(START, get(&mut stream, path)).await??;
+                timeout(START, async {
+                    let stream = TcpStream::connect(address).await?;
+                    let mut stream = connector.connect(ServerName::try_from(NAME)?, stream).await?;
+                    get(&mut stream, SMALL).await
+                })
+                .await??;
                 taken.push(begun.elapsed());
             }
-            anyhow::Ok(taken)
-        });
-    }
-    let (mut answers, mut times) = (0, Times::default());
-    while let Some(taken) = clients.join_next().await {
-        for time in taken?? {
-            answers += 1;
-            times.add(time);
+            Ok(taken)
         }
+    }))
+    .await
+}
+
+/// The times of all clients, who work side by side.
+async fn collected(
+    clients: impl Iterator<Item = impl Future<Output = Result<Vec<Duration>>> + Send + 'static>,
+) -> Result<Times> {
+    let mut clients: JoinSet<_> = clients.collect();
+    let mut times = Times::default();
+    while let Some(taken) = clients.join_next().await {
+        taken??.into_iter().for_each(|time| times.add(time));
     }
-    Ok((answers, times))
+    Ok(times)
 }
 
 /// One request on a connection that stays.
-async fn get(stream: &mut Option<TcpStream>, path: &str) -> Result<()> {
-    let stream = stream.as_mut().context("no connection")?;
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: bench.example\r\n\r\n").as_bytes()).await?;
+async fn get(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), path: &str) -> Result<()> {
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: {NAME}\r\n\r\n").as_bytes()).await?;
     let mut head = Vec::with_capacity(1024);
     let mut buffer = vec![0; 64 * 1024];
     let (begin, length) = loop {
