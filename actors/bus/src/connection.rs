@@ -1,5 +1,5 @@
 //! Connections to the broker: opened on the main runtime, without lapin's recovery (an error ends their actor, which is built anew), and what
-//! the broker says of them. What is published goes over channels of `publishing`.
+//! the broker says of them. What is published goes over `channels`.
 
 use std::{
     collections::HashMap,
@@ -19,11 +19,7 @@ use lapin::{
 use orrery_config::{broker::Broker, secret};
 use secrecy::ExposeSecret;
 
-use super::{
-    frames,
-    publishing::{Patience, Publishing},
-    standing::Standing,
-};
+use super::{channels::Channels, frames, patience::Patience, publishing::Publishing, standing::Standing};
 
 /// lapin keeps two buffers of 32 frames for each connection: at the usual 128 KiB a frame that is 8 MiB, at this size 1 MiB. Bodies
 /// are split into frames; headers are not, and ours are kept below it. For who publishes and asks; who reads takes larger ones.
@@ -83,6 +79,7 @@ pub struct Bus {
     connections: Arc<Mutex<HashMap<String, ConnectionStatus>>>,
     /// Why the last connection could not be opened, until one is.
     refusal: Arc<Mutex<Option<String>>>,
+    channels: Channels,
     publishing: Publishing,
     standing: Standing,
 }
@@ -95,11 +92,13 @@ impl Bus {
     /// A bus by its configuration; nothing is opened yet.
     pub fn new(config: Broker) -> Self {
         let opener = Opener(Arc::new(config), frames::Limit::default());
-        let publishing = Publishing::new(opener.clone());
+        let channels = Channels::new(opener.clone());
+        let publishing = Publishing::new(channels.clone(), opener.confirm_timeout());
         Self {
             opener,
             connections: Arc::default(),
             refusal: Arc::default(),
+            channels,
             publishing,
             standing: Standing::default(),
         }
@@ -110,14 +109,15 @@ impl Bus {
         &self.standing
     }
 
-    pub(super) fn publishing(&self) -> &Publishing {
-        &self.publishing
+    /// What is published on.
+    pub(super) fn channels(&self) -> &Channels {
+        &self.channels
     }
 
     /// Why the broker takes no messages, while it does not: it is short of memory or disk. What is to be published waits, and what is
     /// read goes on.
     pub fn blocked(&self) -> Option<String> {
-        self.publishing.blocked()
+        self.channels.blocked()
     }
 
     /// How long to wait for an answer.

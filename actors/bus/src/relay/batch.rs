@@ -9,7 +9,7 @@ use orrery_store::outbox::Row;
 use super::message;
 use crate::{
     Bus, BusError, Patience,
-    publishing::{Taken, mandatory},
+    channels::{Taken, mandatory},
     spans,
 };
 

@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     BusError, Patience,
+    channels::{Link, Taken},
     connection::soft,
-    publishing::{Link, Taken},
 };
 
 /// Places of rows are given out in order and committed in any: one that is committed so many places late still counts as new.
@@ -55,7 +55,7 @@ impl Relay {
         if let Err(error) = &result {
             if matches!(error, BusError::Timeout(_)) {
                 // A connection that does not answer is no good for the next life.
-                self.bus.publishing().forget(&self.connection_name());
+                self.bus.channels().forget(&self.connection_name());
             }
             ending.send_replace(true);
         }
@@ -137,7 +137,7 @@ impl Relay {
 
     async fn take(&self, patience: &Patience) -> Result<Taken, BusError> {
         let name = self.connection_name();
-        let taken = self.bus.publishing().take(&name, patience).await?;
+        let taken = self.bus.channels().take(&name, patience).await?;
         self.bus.register(&name, taken.get()?.1.status().clone());
         Ok(taken)
     }

@@ -9,7 +9,7 @@ use super::{
     Relay,
     batch::{Blame, RowOutcome, blame},
 };
-use crate::{BusError, Patience, publishing::Taken};
+use crate::{BusError, Patience, channels::Taken};
 
 /// How often suspects are looked for; there are none in an ordinary life.
 const LOOK: Duration = Duration::from_secs(2);
@@ -28,7 +28,7 @@ impl Relay {
             };
             let Some(mut row) = found else {
                 if alone.take().is_some() {
-                    self.bus.publishing().forget(&name);
+                    self.bus.channels().forget(&name);
                 }
                 tokio::time::sleep(LOOK).await;
                 continue;
@@ -36,14 +36,14 @@ impl Relay {
             let is_open = |taken: &Taken| taken.get().is_ok_and(|(channel, _)| channel.status().connected());
             let channel = match alone.take().filter(is_open) {
                 Some(open) => alone.insert(open),
-                None => alone.insert(self.bus.publishing().take(&name, &patience).await?),
+                None => alone.insert(self.bus.channels().take(&name, &patience).await?),
             };
             let outcomes = self.publish(token, channel, &patience, slice::from_mut(&mut row)).await?;
             let Some(outcome) = outcomes.into_iter().next() else { continue };
             if let RowOutcome::Broken(_) | RowOutcome::Silent = outcome {
                 // The next one has a connection that nothing of this one is on.
                 alone = None;
-                self.bus.publishing().forget(&name);
+                self.bus.channels().forget(&name);
             }
             let is_lost = match &outcome {
                 RowOutcome::Broken(error) => blame(error) == Blame::Nobody,
