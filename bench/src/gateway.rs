@@ -10,6 +10,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use rustls::{ClientConfig, RootCertStore, client::Resumption, pki_types::ServerName};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -47,8 +51,10 @@ struct Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // SIGTERM would be politer; nothing is left to be finished.
-        drop(self.child.kill());
+        // Not SIGKILL, after which nginx' workers stay.
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            drop(kill(Pid::from_raw(pid), Signal::SIGTERM));
+        }
         drop(self.child.wait());
     }
 }
@@ -62,7 +68,7 @@ struct Load {
 
 const LOADS: [Load; 3] = [
     Load { name: "small answer, passed on", path: SMALL, least: 0.9 },
-    Load { name: "1 MiB answer, passed on", path: "/avatars/a/b/c.webp", least: 0.9 },
+    Load { name: "1 MiB answer, passed on", path: "/avatars/a/b-c.webp", least: 0.9 },
     Load { name: "small answer, cached", path: "/status.json", least: 1.0 },
 ];
 
