@@ -81,7 +81,8 @@ pub async fn hand_over(socket: &Arc<Socket>, over: impl Future<Output = ()>) {
             () = socket.wake.notified() => {}
         }
         while socket.is_joined() {
-            match batch(socket, over.as_mut()).await {
+            // On the heap while it lasts: ten thousand idle sockets would have room for it each, 4 KB.
+            match Box::pin(batch(socket, over.as_mut())).await {
                 Ok(Batch::Received) => {}
                 Ok(Batch::NoneWait) => break,
                 Ok(Batch::Over) => break 'attending,
@@ -92,7 +93,7 @@ pub async fn hand_over(socket: &Arc<Socket>, over: impl Future<Output = ()>) {
             }
         }
     }
-    let_go(socket).await;
+    Box::pin(let_go(socket)).await;
 }
 
 /// How handing some over ended.
