@@ -1,4 +1,5 @@
-//! The maintenance: takes the partners of the configuration over when it starts, and removes what is too old from log and dead letters.
+//! The maintenance: takes the partners of the configuration over when it starts, and removes what is too old from log, dead
+//! letters and audit log.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +8,7 @@ use orrery_store::{Pool, StoreError};
 use orrery_supervise::{Actor, ActorError, Handle, Life, Progress, Tick, clock::Clock, random::Random};
 use tracing::{info, warn};
 
-use crate::records::{deliveries, log, partners};
+use crate::records::{audit, deliveries, log, partners};
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_secs(60);
@@ -26,6 +27,8 @@ pub struct Maintenance {
     pub log_lifetime: Duration,
     /// How long dead letters are kept.
     pub dead_letter_lifetime: Duration,
+    /// How long lines of the audit log are kept.
+    pub audit_lifetime: Duration,
     /// The time.
     pub clock: Clock,
     /// Ids.
@@ -87,10 +90,12 @@ impl Maintenance {
     async fn prune(&self) -> Result<(), StoreError> {
         let (log_seconds, letter_seconds) =
             (self.log_lifetime.as_secs_f64(), self.dead_letter_lifetime.as_secs_f64());
+        let audit_seconds = self.audit_lifetime.as_secs_f64();
         loop {
             let mut connection = self.pool.get().await?;
             let gone = log::prune(&mut connection, log_seconds, ROWS).await?
-                + deliveries::prune(&mut connection, letter_seconds, ROWS).await?;
+                + deliveries::prune(&mut connection, letter_seconds, ROWS).await?
+                + audit::prune(&mut connection, audit_seconds, ROWS).await?;
             drop(connection);
             self.progress.advance();
             if gone == 0 {
