@@ -19,8 +19,8 @@ use opentelemetry_sdk::{
 use prometheus::{Encoder, Registry, TextEncoder};
 
 pub use self::gauges::{
-    ActorFigures, OutboxFigures, PoolFigures, dead_letters_waiting, observe_actors, observe_cache,
-    observe_certificates, observe_discovery, observe_pool, outbox,
+    ActorFigures, OutboxFigures, PoolFigures, dead_letters_waiting, endpoints, endpoints_not_taken,
+    observe_actors, observe_cache, observe_certificates, observe_discovery, observe_pool, outbox,
 };
 use crate::names::{self, Kind, Label, Metric, Values};
 
@@ -135,6 +135,9 @@ instruments! {
     DISCOVERY_FRAMES: Counter<u64> = counter;
     DISCOVERY_CLOSED: Counter<u64> = counter;
     DISCOVERY_MESSAGES: Counter<u64> = counter;
+    PUSHES: Counter<u64> = counter;
+    PUSH_DELAY: Histogram<f64> = histogram;
+    PUSH_ATTEMPTS: Histogram<f64> = histogram;
     POOL_WAIT: Histogram<f64> = histogram;
     POOL_TIMEOUTS: Counter<u64> = counter;
     TELEMETRY_EXPORTED: Counter<u64> = counter;
@@ -166,6 +169,7 @@ pub fn begin(services: &[&'static str], handlers: &[&'static str]) {
                 none(&DISCOVERY_CLOSED, names::CLOSED);
                 none(&DISCOVERY_MESSAGES, names::PEER_MESSAGE);
             }
+            "partners" => none(&PUSHES, names::PUSHED),
             _ => {}
         }
     }
@@ -301,6 +305,19 @@ pub fn discovery_messages(outcome: &'static str, count: usize) {
     if count > 0 {
         DISCOVERY_MESSAGES.add(wide(count), &[of(names::PEER_MESSAGE, outcome)]);
     }
+}
+
+/// A try to deliver to an endpoint of a third party ended (`taken`, `retry`, `dead`); it was the `attempts`th.
+pub fn pushed(outcome: &'static str, attempts: i32) {
+    PUSHES.add(1, &[of(names::PUSHED, outcome)]);
+    if outcome != "retry" {
+        PUSH_ATTEMPTS.record(f64::from(attempts), &[of(names::SETTLED, outcome)]);
+    }
+}
+
+/// An endpoint of a third party has taken an event so long after its commit.
+pub fn push_delay(delay: Duration) {
+    PUSH_DELAY.record(delay.as_secs_f64(), &[]);
 }
 
 /// A connection of `pool` was waited for; whether it was had.

@@ -132,6 +132,14 @@ pub const CLOSED: Label = these(
 );
 /// What became of messages for peers.
 pub const PEER_MESSAGE: Label = these("outcome", &["kept", "delivered", "expired", "unreadable"]);
+/// How a try to deliver to an endpoint of a third party ended.
+pub const PUSHED: Label = these("outcome", &["taken", "retry", "dead"]);
+/// How a delivery to an endpoint of a third party ended for good.
+pub const SETTLED: Label = these("outcome", &["taken", "dead"]);
+/// How an endpoint of a third party is; failing is an active one that took nothing at its last try.
+pub const ENDPOINT: Label = these("state", &["pending", "active", "failing", "disabled"]);
+/// What an endpoint did not take: whether it is tried again.
+pub const NOT_TAKEN: Label = these("state", &["retry", "dead"]);
 /// A kind of telemetry.
 pub const SIGNAL: Label = these("signal", &["traces", "metrics", "logs"]);
 
@@ -141,6 +149,8 @@ const REQUEST: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75,
 const WORK: &[f64] = &[0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// For what may wait through an outage, in seconds.
 const AGE: &[f64] = &[0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0];
+/// How often something is tried.
+const TRIES: &[f64] = &[1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 21.0];
 
 /// Makes a constant of each metric, and the list of all.
 macro_rules! metrics {
@@ -224,6 +234,17 @@ metrics! {
         "Sockets of peers that were closed";
     DISCOVERY_MESSAGES = "orrery.discovery.messages", Counter, "{message}", [PEER_MESSAGE],
         "Messages for peers, by what became of them";
+
+    PUSHES = "orrery.webhooks.deliveries", Counter, "{delivery}", [PUSHED],
+        "Tries to deliver an event to an endpoint of a third party, by how they ended; dead are given up";
+    PUSH_DELAY = "orrery.webhooks.delay", Histogram(AGE), "s", [],
+        "How long after the commit of an event an endpoint of a third party had taken it, by the clocks of process and database";
+    PUSH_ATTEMPTS = "orrery.webhooks.attempts", Histogram(TRIES), "{attempt}", [SETTLED],
+        "How many tries a delivery to an endpoint of a third party had when it was taken or given up";
+    ENDPOINTS = "orrery.webhooks.endpoints", Gauge, "{endpoint}", [ENDPOINT],
+        "Endpoints of third parties, by their state";
+    ENDPOINTS_NOT_TAKEN = "orrery.webhooks.not_taken", Gauge, "{delivery}", [NOT_TAKEN],
+        "Deliveries to endpoints of third parties that are tried again, and that were given up and wait for a replay, counted up to 100,000 each";
 
     ACTOR_RUNNING = "orrery.actor.running", Gauge, "{actor}", [ACTOR],
         "Whether the actor is alive (1) or between two lives (0)";

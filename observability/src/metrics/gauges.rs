@@ -20,6 +20,9 @@ static OUTBOX_UNROUTED: LazyLock<Gauge<u64>> = LazyLock::new(|| gauge(&names::OU
 static OUTBOX_FAILED: LazyLock<Gauge<u64>> = LazyLock::new(|| gauge(&names::OUTBOX_FAILED));
 static DEAD_LETTERS_WAITING: LazyLock<Gauge<u64>> = LazyLock::new(|| gauge(&names::DEAD_LETTERS_WAITING));
 
+static ENDPOINTS: LazyLock<Gauge<u64>> = LazyLock::new(|| gauge(&names::ENDPOINTS));
+static ENDPOINTS_NOT_TAKEN: LazyLock<Gauge<u64>> = LazyLock::new(|| gauge(&names::ENDPOINTS_NOT_TAKEN));
+
 /// What one actor shows.
 pub struct ActorFigures {
     /// Its name.
@@ -85,6 +88,16 @@ pub fn outbox(figures: &OutboxFigures) {
 /// So many dead letters of `handler` wait for an operator.
 pub fn dead_letters_waiting(handler: &'static str, letters: u64) {
     DEAD_LETTERS_WAITING.record(letters, &[of(names::HANDLER, handler)]);
+}
+
+/// So many endpoints of third parties are `pending`, `active`, `failing` or `disabled`.
+pub fn endpoints(state: &'static str, count: u64) {
+    ENDPOINTS.record(count, &[of(names::ENDPOINT, state)]);
+}
+
+/// So many deliveries to endpoints of third parties are tried again (`retry`), or given up (`dead`).
+pub fn endpoints_not_taken(state: &'static str, count: u64) {
+    ENDPOINTS_NOT_TAKEN.record(count, &[of(names::NOT_TAKEN, state)]);
 }
 
 /// A figure of an actor, and where it stands.

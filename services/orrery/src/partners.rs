@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context;
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
-use orrery_partners::operator::{Create, ListedEndpoint, ListedPartner, Operator, which};
+use orrery_partners::operator::{Actor, Create, ListedEndpoint, ListedPartner, Operator, which};
 use orrery_store::Pool;
 use orrery_supervise::random::Random;
 use tokio::runtime::Handle;
@@ -93,6 +93,15 @@ pub enum Partners {
         #[arg(long)]
         yes: bool,
     },
+    /// Shows which operator did what, by command or by the admin API; the newest first, a JSON object a line.
+    Audit {
+        /// Only lines before this one: the last id of the page before.
+        #[arg(long, value_name = "ID")]
+        before: Option<Uuid>,
+        /// How many at most.
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        limit: i64,
+    },
     /// Lists the newest JSON Schemas of types, a JSON object a line.
     Schemas,
     /// Registers the next version of a type's JSON Schema, which must accept all that the one before accepts.
@@ -151,7 +160,8 @@ fn operator(config: &Config) -> anyhow::Result<Operator> {
     let pool = Pool::new(&shared.database, orrery_partners::PARTNERS, Handle::current())?;
     let sealing = section.keys(&shared.keys).map_err(anyhow::Error::msg)?;
     let mail = shared.keys.mail().map_err(anyhow::Error::msg)?;
-    Operator::new(&section, pool, &sealing, &mail, Random::system()?).context("a key cannot be used")
+    let actor = Actor::CommandLine(crate::console::user());
+    Operator::new(actor, &section, pool, &sealing, &mail, Random::system()?).context("a key cannot be used")
 }
 
 /// Does it.
@@ -216,6 +226,11 @@ async fn act(operator: &Operator, command: Partners) -> anyhow::Result<ExitCode>
             }
             Answer::Nobody => return Ok(ExitCode::FAILURE),
         },
+        Partners::Audit { before, limit } => {
+            for line in operator.audit(before, limit).await? {
+                out(&serde_json::to_string(&line)?)?;
+            }
+        }
         Partners::Schemas => {
             for schema in operator.schemas().await? {
                 out(&serde_json::to_string(&schema)?)?;

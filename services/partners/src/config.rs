@@ -60,6 +60,9 @@ pub struct Config {
     /// How long dead letters of endpoints are kept.
     #[serde(with = "humantime_serde")]
     pub dead_letter_lifetime: Duration,
+    /// How long lines of the audit log are kept.
+    #[serde(with = "humantime_serde")]
+    pub audit_lifetime: Duration,
     /// Our own events that are written to the log at once.
     pub concurrency: u16,
     /// Our own events that are taken from the queue ahead of their work.
@@ -143,6 +146,7 @@ impl Default for Config {
             streams: 256,
             log_lifetime: DAY * 7,
             dead_letter_lifetime: DAY * 30,
+            audit_lifetime: DAY * 400,
             concurrency: 16,
             capacity: 48,
             retry_delay: Duration::from_secs(10),
@@ -227,6 +231,7 @@ impl Section for Config {
             ("token_lifetime", self.token_lifetime),
             ("log_lifetime", self.log_lifetime),
             ("dead_letter_lifetime", self.dead_letter_lifetime),
+            ("audit_lifetime", self.audit_lifetime),
             ("retry_delay", self.retry_delay),
             ("delivery.timeout", self.delivery.timeout),
             ("delivery.connect_timeout", self.delivery.connect_timeout),

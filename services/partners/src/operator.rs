@@ -1,9 +1,10 @@
-//! What operators do with partners: the same functions for the command line and for the admin API.
+//! What operators do with partners: the same functions for the command line and for the admin API. Each act
+//! is a line of the audit log, in the transaction that does it.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use diesel_async::AsyncConnection as _;
+use diesel_async::{AsyncConnection as _, AsyncPgConnection};
 use orrery_config::partner::is_reserved;
 use orrery_schemas::address::{Address, AddressFault};
 use orrery_seal::SealError;
@@ -18,6 +19,7 @@ use zeroize::Zeroizing;
 use crate::{
     publish::{allowed::is_type, compatible, intake},
     records::{
+        audit,
         deliveries::{self, Which},
         endpoints::{self, Endpoint},
         keys::{self, Key},
@@ -28,7 +30,10 @@ use crate::{
 };
 
 pub use crate::records::{
-    deliveries::Which as Replayed, endpoints::Endpoint as ListedEndpoint, partners::Partner as ListedPartner,
+    audit::{Actor, Line},
+    deliveries::Which as Replayed,
+    endpoints::Endpoint as ListedEndpoint,
+    partners::Partner as ListedPartner,
 };
 
 /// Why a command was not done; the text is for the operator.
@@ -118,6 +123,8 @@ pub struct Fresh {
 /// Does what operators ask for.
 #[derive(Clone)]
 pub struct Operator {
+    /// Who acts; none for a partner that acts on what is its own, which is not logged.
+    pub actor: Option<Actor>,
     /// Connections.
     pub pool: Pool,
     /// Seals contacts.
@@ -136,6 +143,7 @@ impl Operator {
     /// # Errors
     /// When a key cannot be used.
     pub fn new(
+        actor: Actor,
         config: &crate::Config,
         pool: Pool,
         sealing: &orrery_config::keys::KeyRing,
@@ -143,7 +151,30 @@ impl Operator {
         random: Random,
     ) -> Result<Self, SealError> {
         let vault = std::sync::Arc::new(Vault::new(sealing, mail)?);
-        Ok(Self { pool, vault, key_overlap: config.key_overlap, clock: Clock::System, random })
+        let (actor, key_overlap) = (Some(actor), config.key_overlap);
+        Ok(Self { actor, pool, vault, key_overlap, clock: Clock::System, random })
+    }
+
+    /// Writes down what is done, in the transaction that does it.
+    async fn log(
+        &self,
+        connection: &mut AsyncPgConnection,
+        action: &'static str,
+        target: &str,
+        detail: Option<String>,
+    ) -> Result<(), StoreError> {
+        let Some(actor) = &self.actor else { return Ok(()) };
+        audit::write(connection, self.random.uuid_v7(&self.clock), actor, action, target, detail).await
+    }
+
+    /// The audit log, the newest line first; `before` is the last id of the page before.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn audit(&self, before: Option<Uuid>, limit: i64) -> Result<Vec<Line>, CommandError> {
+        self.pool
+            .run(move |mut connection| async move { Ok(audit::page(&mut connection, before, limit).await?) })
+            .await
     }
 
     /// Makes a partner with its first key.
@@ -176,6 +207,7 @@ impl Operator {
         let secret = keys::fresh(&self.random);
         let kept = secret.clone();
         let overlap = self.key_overlap;
+        let operator = self.clone();
         self.pool
             .run(move |mut connection| async move {
                 connection
@@ -183,6 +215,11 @@ impl Operator {
                         if !partners::create(connection, id, &new).await? {
                             return Err(CommandError::Taken);
                         }
+                        let rights = json!({"sources": new.sources, "publishes": new.publishes,
+                            "receives": new.receives, "is_operator": new.is_operator});
+                        operator
+                            .log(connection, "partner.create", &new.name, Some(rights.to_string()))
+                            .await?;
                         Ok(keys::rotate(connection, id, key, &kept, overlap).await?)
                     })
                     .await
@@ -234,10 +271,12 @@ impl Operator {
         let partner = self.named(name).await?;
         let (id, secret) = (self.random.uuid_v7(&self.clock), keys::fresh(&self.random));
         let (kept, overlap) = (secret.clone(), self.key_overlap);
+        let operator = self.clone();
         self.pool
             .run(move |mut connection| async move {
                 connection
                     .transaction::<_, CommandError, _>(async |connection| {
+                        operator.log(connection, "partner.rotate_key", &partner.name, None).await?;
                         Ok(keys::rotate(connection, partner.id, id, &kept, overlap).await?)
                     })
                     .await
@@ -252,11 +291,17 @@ impl Operator {
     /// When there is none.
     pub async fn set_disabled(&self, name: &str, disabled: bool) -> Result<bool, CommandError> {
         let partner = self.named(name).await?;
+        let operator = self.clone();
         self.pool
             .run(move |mut connection| async move {
                 connection
                     .transaction::<_, CommandError, _>(async |connection| {
-                        Ok(partners::set_disabled(connection, partner.id, disabled).await?)
+                        let changed = partners::set_disabled(connection, partner.id, disabled).await?;
+                        if changed {
+                            let action = if disabled { "partner.disable" } else { "partner.enable" };
+                            operator.log(connection, action, &partner.name, None).await?;
+                        }
+                        Ok(changed)
                     })
                     .await
             })
@@ -269,10 +314,17 @@ impl Operator {
     /// When there is none.
     pub async fn remove(&self, name: &str) -> Result<(), CommandError> {
         let partner = self.named(name).await?;
+        let operator = self.clone();
         self.pool
             .run(move |mut connection| async move {
-                partners::remove(&mut connection, partner.id).await?;
-                Ok::<_, CommandError>(())
+                connection
+                    .transaction::<_, CommandError, _>(async |connection| {
+                        if partners::remove(connection, partner.id).await? {
+                            operator.log(connection, "partner.remove", &partner.name, None).await?;
+                        }
+                        Ok(())
+                    })
+                    .await
             })
             .await
     }
@@ -314,6 +366,7 @@ impl Operator {
     /// When there is no such endpoint.
     pub async fn replay(&self, endpoint: Uuid, which: Which) -> Result<usize, CommandError> {
         let now = self.clock.now();
+        let operator = self.clone();
         self.pool
             .run(move |mut connection| async move {
                 connection
@@ -321,7 +374,10 @@ impl Operator {
                         if endpoints::by_id(connection, endpoint).await?.is_none() {
                             return Err(CommandError::UnknownEndpoint);
                         }
-                        Ok(deliveries::replay(connection, endpoint, which, now).await?)
+                        let replayed = deliveries::replay(connection, endpoint, which, now).await?;
+                        let detail = Some(format!("{replayed} dead letters"));
+                        operator.log(connection, "endpoint.replay", &endpoint.to_string(), detail).await?;
+                        Ok(replayed)
                     })
                     .await
             })
@@ -334,12 +390,22 @@ impl Operator {
     /// # Errors
     /// When there is none.
     pub async fn set_endpoint(&self, endpoint: Uuid, enabled: bool) -> Result<bool, CommandError> {
+        let operator = self.clone();
         self.pool
             .run(move |mut connection| async move {
-                if endpoints::by_id(&mut connection, endpoint).await?.is_none() {
-                    return Err(CommandError::UnknownEndpoint);
-                }
-                Ok(endpoints::set(&mut connection, endpoint, enabled).await?)
+                connection
+                    .transaction::<_, CommandError, _>(async |connection| {
+                        if endpoints::by_id(connection, endpoint).await?.is_none() {
+                            return Err(CommandError::UnknownEndpoint);
+                        }
+                        let changed = endpoints::set(connection, endpoint, enabled).await?;
+                        if changed {
+                            let action = if enabled { "endpoint.enable" } else { "endpoint.disable" };
+                            operator.log(connection, action, &endpoint.to_string(), None).await?;
+                        }
+                        Ok(changed)
+                    })
+                    .await
             })
             .await
     }
@@ -366,22 +432,28 @@ impl Operator {
         intake::validator(&schema)
             .map_err(|error| CommandError::Field("schema", format!("is no JSON Schema: {error}")))?;
         let ty = ty.to_owned();
+        let operator = self.clone();
         self.pool
             .run(move |mut connection| async move {
-                let version = match schemas::newest(&mut connection, &ty).await? {
-                    None => 1,
-                    Some(newest) if newest.schema == schema => return Ok(newest.version),
-                    Some(newest) => {
-                        compatible::check(&newest.schema, &schema)
-                            .map_err(|place| CommandError::Incompatible(newest.version, place))?;
-                        newest.version.saturating_add(1)
-                    }
-                };
-                if schemas::add(&mut connection, &ty, version, &schema).await? {
-                    Ok(version)
-                } else {
-                    Err(CommandError::Meanwhile)
-                }
+                connection
+                    .transaction::<_, CommandError, _>(async |connection| {
+                        let version = match schemas::newest(connection, &ty).await? {
+                            None => 1,
+                            Some(newest) if newest.schema == schema => return Ok(newest.version),
+                            Some(newest) => {
+                                compatible::check(&newest.schema, &schema)
+                                    .map_err(|place| CommandError::Incompatible(newest.version, place))?;
+                                newest.version.saturating_add(1)
+                            }
+                        };
+                        if !schemas::add(connection, &ty, version, &schema).await? {
+                            return Err(CommandError::Meanwhile);
+                        }
+                        let detail = Some(format!("version {version}"));
+                        operator.log(connection, "event_type.register", &ty, detail).await?;
+                        Ok(version)
+                    })
+                    .await
             })
             .await
     }

@@ -107,6 +107,7 @@ pub fn start(
         configured: parts.configured.into(),
         log_lifetime: config.log_lifetime,
         dead_letter_lifetime: config.dead_letter_lifetime,
+        audit_lifetime: config.audit_lifetime,
         clock: clock.clone(),
         random: random.clone(),
         progress: Progress::default(),

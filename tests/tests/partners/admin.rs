@@ -115,6 +115,72 @@ async fn the_admin_api_does_what_the_command_does_for_operators_only() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_audit_log_tells_which_operator_did_what_by_command_and_over_http() -> Result<()> {
+    let setting = Setting::start().await?;
+    let root = setting.party("root", &["--admin"]).await?;
+    let admin = setting.token("root", &root.secret, "partners:admin").await?;
+    let root = Party { client: admin, ..root };
+    let made = root.post("/admin/partners", &json!({"name": "acme", "receives": ["com.acme.#"]})).await?;
+    let secret = made.expect(201)?.text("client_secret")?.to_owned();
+    setting.world.secret(&secret);
+    // What is refused, and what changes nothing, was not done.
+    root.post("/admin/partners", &json!({"name": "acme"})).await?.expect(409)?;
+    root.act(Method::POST, "/admin/partners/acme/enable").await?.expect(200)?;
+    let rotated = root.act(Method::POST, "/admin/partners/acme/rotate-key").await?.expect(200)?;
+    let rotated = rotated.text("client_secret")?.to_owned();
+    setting.world.secret(&rotated);
+    root.act(Method::POST, "/admin/partners/acme/disable").await?.expect(200)?;
+    let put = root.client.request(Method::PUT, "/admin/event-types/com.acme.order.v1");
+    root.client.send(put.json(&json!({"type": "object"}))).await?.expect(200)?;
+    setting.command(&["enable", "acme"]).await?;
+    // What a partner does with its own endpoint is no act of an operator; what an operator does with it is.
+    let acme = Party { name: "acme".into(), client: setting.token("acme", &secret, "").await?, secret };
+    let receiver = Receiver::start().await?;
+    let endpoint = acme.endpoint(&receiver, json!({})).await?;
+    let id = endpoint["id"].as_str().context("no id")?;
+    acme.post(&format!("/partners/endpoints/{id}/replay"), &json!({"all": true})).await?.expect(200)?;
+    setting.command(&["disable", "--endpoint", id]).await?;
+    setting.command(&["replay", id, "--all"]).await?;
+    root.act(Method::DELETE, "/admin/partners/acme").await?.expect(204)?;
+
+    let printed = setting.command(&["audit"]).await?;
+    let lines = printed
+        .lines()
+        .filter(|line| line.contains("\"actor\""))
+        .map(serde_json::from_str::<serde_json::Value>)
+        .collect::<Result<Vec<_>, _>>()?;
+    let told: Vec<(String, String, String)> = lines
+        .iter()
+        .rev()
+        .map(|line| {
+            let text = |field: &str| line[field].as_str().unwrap_or_default().to_owned();
+            let actor = text("actor");
+            let actor = if actor.starts_with("cli:") { "cli".to_owned() } else { actor };
+            (actor, text("action"), text("target"))
+        })
+        .collect();
+    let wanted = [
+        ("cli", "partner.create", "root"),
+        ("client:root", "partner.create", "acme"),
+        ("client:root", "partner.rotate_key", "acme"),
+        ("client:root", "partner.disable", "acme"),
+        ("client:root", "event_type.register", "com.acme.order.v1"),
+        ("cli", "partner.enable", "acme"),
+        ("cli", "endpoint.disable", id),
+        ("cli", "endpoint.replay", id),
+        ("client:root", "partner.remove", "acme"),
+    ];
+    let wanted: Vec<_> =
+        wanted.iter().map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), (*c).to_owned())).collect();
+    // A first key comes with its partner, and is no act of its own.
+    ensure!(told == wanted, "{told:?}");
+    ensure!(!printed.contains(&rotated) && !printed.contains("orrery_secret_"), "a secret is in the log");
+    let page = setting.command(&["audit", "--limit", "2"]).await?;
+    ensure!(page.lines().filter(|line| line.contains("\"actor\"")).count() == 2, "{page}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn partners_of_the_configuration_are_taken_over_at_start() -> Result<()> {
     let partner = orrery_tests::Partner::new();
     let more = "publishes=[\"com.acme.*\"],receives=[\"com.gravitalia.account.#\"]";

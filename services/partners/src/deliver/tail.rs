@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use orrery_store::{Pool, StoreError};
 use orrery_supervise::{Actor, ActorError, Life, Shutdown};
 use serde_json::{Map, Value};
@@ -57,6 +58,8 @@ pub struct Entry {
     pub attributes: Map<String, Value>,
     /// In the JSON format.
     pub event: Bytes,
+    /// When it was written, by the database's clock.
+    pub logged_at: DateTime<Utc>,
 }
 
 impl Entry {
@@ -66,6 +69,7 @@ impl Entry {
             position: logged.position,
             key: logged.key,
             attributes,
+            logged_at: logged.logged_at,
             event: logged.take_bytes(),
             ty: logged.ty,
         }
@@ -232,7 +236,14 @@ mod tests {
 
     fn entry(position: i64) -> Arc<Entry> {
         let event = Bytes::from(vec![b'x'; 1_000]);
-        Arc::new(Entry { position, key: Uuid::nil(), ty: "t".to_owned(), attributes: Map::new(), event })
+        Arc::new(Entry {
+            position,
+            key: Uuid::nil(),
+            ty: "t".to_owned(),
+            attributes: Map::new(),
+            event,
+            logged_at: DateTime::UNIX_EPOCH,
+        })
     }
 
     fn positions(ring: &Ring) -> (i64, i64, usize) {

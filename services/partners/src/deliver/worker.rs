@@ -12,6 +12,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures_util::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use orrery_bus::relay::Wake;
+use orrery_observability::metrics;
 use orrery_seal::SealError;
 use orrery_store::{Pool, StoreError, outbox::Outbox};
 use orrery_supervise::{clock::Clock, random::Random};
@@ -97,6 +98,8 @@ struct Item {
     event: bytes::Bytes,
     attempts: i32,
     first_at: Option<DateTime<Utc>>,
+    /// When it was logged; a retry's is asked for once it is taken.
+    logged_at: Option<DateTime<Utc>>,
     is_retry: bool,
 }
 
@@ -223,6 +226,7 @@ impl Worker {
                     event: event.into(),
                     attempts: row.attempts,
                     first_at: Some(row.first_at),
+                    logged_at: None,
                     is_retry: true,
                 });
                 continue;
@@ -317,6 +321,7 @@ impl Worker {
             event: entry.event.clone(),
             attempts: 0,
             first_at: None,
+            logged_at: Some(entry.logged_at),
             is_retry: false,
         }))
     }
@@ -373,6 +378,11 @@ impl Worker {
 
     async fn taken(&mut self, item: &Item) -> Result<(), WorkerError> {
         let id = self.endpoint.id;
+        let came = self.shared.clock.now();
+        metrics::pushed("taken", item.attempts.saturating_add(1));
+        if let Some(logged_at) = item.logged_at {
+            metrics::push_delay(elapsed(logged_at, came));
+        }
         let was_failing = self.endpoint.failing_since.take().is_some();
         self.failures = 0;
         self.paused_until = None;
@@ -380,8 +390,10 @@ impl Worker {
             return Ok(());
         }
         let mut connection = self.shared.pool.get().await?;
-        if item.is_retry {
-            deliveries::taken(&mut connection, id, item.position).await?;
+        if item.is_retry
+            && let Some(logged_at) = deliveries::taken(&mut connection, id, item.position).await?
+        {
+            metrics::push_delay(elapsed(logged_at, came));
         }
         if was_failing {
             info!(endpoint = %id, "takes events again");
@@ -442,7 +454,9 @@ impl Worker {
             error: &failure.error,
             status: failure.status.map(i32::from),
         };
-        self.keep(row, failed).await
+        self.keep(row, failed).await?;
+        metrics::pushed(if is_dead { "dead" } else { "retry" }, attempts);
+        Ok(())
     }
 
     async fn disable(&mut self, reason: &'static str) -> Result<(), WorkerError> {

@@ -15,13 +15,13 @@ use super::{
     private,
 };
 use crate::{
-    operator::{Create, Fresh, Operator},
+    operator::{Actor, Create, Fresh, Operator},
     token::scope,
 };
 
 async fn operator(request: &HttpRequest, app: &AppState) -> Result<Operator, Problem> {
-    bearer::partner(request, app, scope::ADMIN).await?;
-    Ok(app.operator())
+    let known = bearer::partner(request, app, scope::ADMIN).await?;
+    Ok(app.operator(Some(Actor::Client(known.partner.name.clone()))))
 }
 
 /// A new partner, as a request has it.

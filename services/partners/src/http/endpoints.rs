@@ -308,7 +308,7 @@ pub async fn dead_letters(
 ) -> Result<HttpResponse, Problem> {
     let (_, endpoint) = own(&request, &app, &path).await?;
     let (after, limit) = (page.position()?.unwrap_or_default(), Page::limit(&page, 1_000)?);
-    let letters = app.operator().dead_letters(endpoint.id, after, limit).await;
+    let letters = app.operator(None).dead_letters(endpoint.id, after, limit).await;
     Ok(private(json!({ "dead_letters": letters.map_err(|error| fault::command(&error))? })))
 }
 
@@ -333,7 +333,7 @@ pub async fn replay(
     let replay: Replay = body::json(&request, payload).await?;
     let replayed = async {
         let which = which(replay.position, replay.from, replay.until, replay.all)?;
-        app.operator().replay(endpoint.id, which).await
+        app.operator(None).replay(endpoint.id, which).await
     };
     let replayed = replayed.await.map_err(|error: CommandError| fault::command(&error))?;
     app.changed.ring();

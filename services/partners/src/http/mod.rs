@@ -42,7 +42,7 @@ use self::directory::Directory;
 use crate::{
     config::Config,
     deliver::tail::{Bell, Tail},
-    operator::Operator,
+    operator::{Actor, Operator},
     publish::{intake::Intake, quota::Quotas},
     routes::ROUTES,
     targets::Gate,
@@ -83,9 +83,10 @@ pub struct AppState {
 }
 
 impl AppState {
-    /// The operator's functions.
-    fn operator(&self) -> Operator {
+    /// The operator's functions, for whoever acts; none for a partner that acts on what is its own.
+    fn operator(&self, actor: Option<Actor>) -> Operator {
         Operator {
+            actor,
             pool: self.pool.clone(),
             vault: Arc::clone(&self.vault),
             key_overlap: self.config.key_overlap,

@@ -86,7 +86,13 @@ pub async fn keep(
     Ok(())
 }
 
-/// Forgets an event that was taken.
+#[derive(QueryableByName)]
+struct WhenLogged {
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    logged_at: Option<DateTime<Utc>>,
+}
+
+/// Forgets an event that was taken; returns when it was logged, if the log has it still.
 ///
 /// # Errors
 /// When the database refuses.
@@ -94,13 +100,17 @@ pub async fn taken(
     connection: &mut AsyncPgConnection,
     endpoint: Uuid,
     position: i64,
-) -> Result<(), StoreError> {
-    prepared("DELETE FROM partners.deliveries WHERE endpoint = $1 AND position = $2")
-        .bind::<SqlUuid, _>(endpoint)
-        .bind::<BigInt, _>(position)
-        .execute(connection)
-        .await?;
-    Ok(())
+) -> Result<Option<DateTime<Utc>>, StoreError> {
+    let forgotten: Option<WhenLogged> = prepared(
+        "DELETE FROM partners.deliveries AS d WHERE endpoint = $1 AND position = $2 \
+         RETURNING (SELECT logged_at FROM partners.log AS l WHERE l.position = d.position) AS logged_at",
+    )
+    .bind::<SqlUuid, _>(endpoint)
+    .bind::<BigInt, _>(position)
+    .get_result(connection)
+    .await
+    .optional()?;
+    Ok(forgotten.and_then(|row| row.logged_at))
 }
 
 /// Events that are to be tried again, without their bytes, the next one first. There are at most as many as the endpoint's window, and what was replayed.

@@ -1,9 +1,10 @@
 //! The one log of events: written once for each event, placed in order after the commit, read from a position on.
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use diesel::{
     OptionalExtension as _, QueryableByName,
-    sql_types::{Array, BigInt, Binary, Double, Integer, Nullable, Text, Uuid as SqlUuid},
+    sql_types::{Array, BigInt, Binary, Double, Integer, Nullable, Text, Timestamptz, Uuid as SqlUuid},
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use orrery_store::{StoreError, prepared::prepared};
@@ -39,6 +40,9 @@ pub struct Logged {
     /// In the JSON format.
     #[diesel(sql_type = Binary)]
     pub event: Vec<u8>,
+    /// When it was written, by the database's clock.
+    #[diesel(sql_type = Timestamptz)]
+    pub logged_at: DateTime<Utc>,
 }
 
 impl Logged {
@@ -134,9 +138,9 @@ pub async fn after(
     limit: i64,
 ) -> Result<Vec<Logged>, StoreError> {
     Ok(prepared(
-        "SELECT position, key, type AS ty, event FROM ( \
+        "SELECT position, key, type AS ty, event, logged_at FROM ( \
             SELECT *, sum(octet_length(event)) OVER (ORDER BY position) AS total FROM ( \
-                SELECT position, key, type, event FROM partners.log WHERE position > $1 ORDER BY position LIMIT $2) AS slice) AS counted \
+                SELECT position, key, type, event, logged_at FROM partners.log WHERE position > $1 ORDER BY position LIMIT $2) AS slice) AS counted \
          WHERE total <= 4194304 OR total = octet_length(event) ORDER BY position",
     )
     .bind::<BigInt, _>(after)

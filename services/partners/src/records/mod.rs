@@ -1,5 +1,6 @@
 //! What partners keep in PostgreSQL (the schema `partners`). Functions take a connection; what is done with the rows lives in the other rooms.
 
+pub mod audit;
 pub mod deliveries;
 pub mod endpoints;
 pub mod keys;

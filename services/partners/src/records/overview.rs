@@ -1,6 +1,9 @@
 //! Partners and endpoints with how far they are, for operators.
 
-use diesel::sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid};
+use diesel::{
+    QueryableByName,
+    sql_types::{BigInt, Nullable, Text, Uuid as SqlUuid},
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use orrery_service::{Partner, Webhook};
 use orrery_store::StoreError;
@@ -49,5 +52,46 @@ pub async fn endpoints(
     .bind::<Nullable<Text>, _>(partner)
     .bind::<BigInt, _>(limit)
     .load(connection)
+    .await?)
+}
+
+/// How many endpoints are in each state, and how many deliveries were not taken.
+#[derive(Debug, Clone, Copy, QueryableByName)]
+pub struct Figures {
+    /// Endpoints whose handshake was not answered.
+    #[diesel(sql_type = BigInt)]
+    pub pending: i64,
+    /// Endpoints that take.
+    #[diesel(sql_type = BigInt)]
+    pub active: i64,
+    /// Endpoints that are delivered to and took nothing at the last try.
+    #[diesel(sql_type = BigInt)]
+    pub failing: i64,
+    /// Endpoints that are not delivered to.
+    #[diesel(sql_type = BigInt)]
+    pub disabled: i64,
+    /// Deliveries that are tried again, up to 100,000.
+    #[diesel(sql_type = BigInt)]
+    pub retry: i64,
+    /// Dead letters, up to 100,000.
+    #[diesel(sql_type = BigInt)]
+    pub dead: i64,
+}
+
+/// Counts for the metrics.
+///
+/// # Errors
+/// When the database refuses.
+pub async fn figures(connection: &mut AsyncPgConnection) -> Result<Figures, StoreError> {
+    Ok(diesel::sql_query(
+        "SELECT count(*) FILTER (WHERE state = 'pending') AS pending, \
+            count(*) FILTER (WHERE state = 'active' AND failing_since IS NULL) AS active, \
+            count(*) FILTER (WHERE state = 'active' AND failing_since IS NOT NULL) AS failing, \
+            count(*) FILTER (WHERE state = 'disabled') AS disabled, \
+            (SELECT count(*) FROM (SELECT FROM partners.deliveries WHERE state = 'retry' LIMIT 100000) AS few) AS retry, \
+            (SELECT count(*) FROM (SELECT FROM partners.deliveries WHERE state = 'dead' LIMIT 100000) AS few) AS dead \
+         FROM partners.endpoints",
+    )
+    .get_result(connection)
     .await?)
 }
