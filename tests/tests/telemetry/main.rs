@@ -3,12 +3,14 @@
 
 #![expect(clippy::indexing_slicing, reason = "what a JSON value lacks is null")]
 
+mod batches;
 mod collector;
 mod metrics;
 mod private;
 mod prometheus;
 mod rotel;
 mod sink;
+mod state;
 mod tree;
 
 use std::time::Duration;
