@@ -5,6 +5,7 @@
 
 mod batches;
 mod collector;
+mod exemplars;
 mod metrics;
 mod private;
 mod prometheus;
@@ -34,8 +35,13 @@ fn sending(endpoint: &str, protocol: &str) -> WorldBuilder {
 
 /// What `/metrics` of a process says.
 async fn page(service: &orrery_tests::Service) -> Result<String> {
+    page_as(service, "*/*").await
+}
+
+/// The same, asked for in a format.
+async fn page_as(service: &orrery_tests::Service, accept: &str) -> Result<String> {
     let client = orrery_tests::Client::new(&service.internal_url())?;
-    let answer = client.request(reqwest::Method::GET, "/metrics").send().await?;
+    let answer = client.request(reqwest::Method::GET, "/metrics").header("accept", accept).send().await?;
     Ok(answer.text().await?)
 }
 
