@@ -1,7 +1,9 @@
-//! Records what `names` lists, and the page that Prometheus reads. Metrics belong to the process, as its log does: the first one that is
-//! recorded makes the provider, unless `Telemetry` has made it with a way to a collector.
+//! Records what `names` lists; what is as it is now lives in `gauges`, what is shown of all in `page`. Metrics belong to the process, as its log does:
+//! the first one that is recorded makes the provider, unless `Telemetry` has made it with a way to a collector.
 
+mod exemplars;
 mod gauges;
+mod page;
 
 use std::{
     sync::{LazyLock, OnceLock},
@@ -11,18 +13,23 @@ use std::{
 use opentelemetry::{
     KeyValue,
     metrics::{Counter, Gauge, Histogram, Meter, MeterProvider},
+    trace::{SpanId, TraceId},
 };
 use opentelemetry_sdk::{
     Resource,
     metrics::{MeterProviderBuilder, SdkMeterProvider},
 };
-use prometheus::{Encoder, Registry, TextEncoder};
+use prometheus::Registry;
 
 pub use self::gauges::{
     ActorFigures, OutboxFigures, PoolFigures, dead_letters_waiting, endpoints, endpoints_not_taken,
     observe_actors, observe_cache, observe_certificates, observe_discovery, observe_pool, outbox,
 };
-use crate::names::{self, Kind, Label, Metric, Values};
+pub use self::page::{Format, PageError, page};
+use crate::{
+    names::{self, Kind, Label, Metric, Values},
+    trace,
+};
 
 /// The registry that is shown, and the provider that fills it.
 struct Shown {
@@ -145,6 +152,24 @@ instruments! {
     TELEMETRY_FAILURES: Counter<u64> = counter;
 }
 
+/// Records how long something took, with the trace that the caller runs in if that is recorded.
+fn record(histogram: &Histogram<f64>, metric: &Metric, took: Duration, labels: &[KeyValue]) {
+    record_of(histogram, metric, took, labels, trace::recorded());
+}
+
+fn record_of(
+    histogram: &Histogram<f64>,
+    metric: &Metric,
+    took: Duration,
+    labels: &[KeyValue],
+    trace: Option<(TraceId, SpanId)>,
+) {
+    histogram.record(took.as_secs_f64(), labels);
+    if let Some(trace) = trace {
+        exemplars::keep(metric, took.as_secs_f64(), labels, trace);
+    }
+}
+
 /// Shows at 0 what these services and handlers count, so that the first of anything is an increase that an alert can see.
 pub fn begin(services: &[&'static str], handlers: &[&'static str]) {
     let none = |counter: &Counter<u64>, label: Label| match label.values {
@@ -204,7 +229,7 @@ pub fn request(service: &'static str, method: &str, route: Option<&str>, status:
     ];
     // A copy is made here, since tables of routes come and go with the configuration.
     labels.extend(route.map(|route| KeyValue::new(names::ROUTE.name, route.to_owned())));
-    REQUESTS.record(took.as_secs_f64(), &labels);
+    record(&REQUESTS, &names::REQUESTS, took, &labels);
 }
 
 /// A request of that class was refused: its caller had asked too much.
@@ -229,18 +254,18 @@ pub fn throttled() {
 
 /// A password was worked on, waiting included.
 pub fn password(operation: &'static str, took: Duration) {
-    PASSWORDS.record(took.as_secs_f64(), &[of(names::PASSWORD, operation)]);
+    record(&PASSWORDS, &names::PASSWORDS, took, &[of(names::PASSWORD, operation)]);
 }
 
 /// A delivery was answered for after `took`.
 pub fn delivered(handler: &'static str, outcome: &'static str, took: Duration) {
     DELIVERIES.add(1, &[of(names::HANDLER, handler), of(names::DELIVERED, outcome)]);
-    HANDLING.record(took.as_secs_f64(), &[of(names::HANDLER, handler)]);
+    record(&HANDLING, &names::HANDLING, took, &[of(names::HANDLER, handler)]);
 }
 
 /// The effect of an event was done, so long after it happened.
 pub fn event_age(handler: &'static str, age: Duration) {
-    EVENT_AGE.record(age.as_secs_f64(), &[of(names::HANDLER, handler)]);
+    record(&EVENT_AGE, &names::EVENT_AGE, age, &[of(names::HANDLER, handler)]);
 }
 
 /// Messages were given to the quarantine queue.
@@ -255,9 +280,10 @@ pub fn relayed(producer: &'static str, result: &'static str, rows: usize) {
     }
 }
 
-/// The broker has confirmed a row that was so old.
-pub fn outbox_lag(producer: &'static str, age: Duration) {
-    OUTBOX_LAG.record(age.as_secs_f64(), &[of(names::PRODUCER, producer)]);
+/// The broker has confirmed a row that was so old; `parent` is the `traceparent` that its message carries.
+pub fn outbox_lag(producer: &'static str, age: Duration, parent: Option<&str>) {
+    let trace = parent.and_then(trace::recorded_of);
+    record_of(&OUTBOX_LAG, &names::OUTBOX_LAG, age, &[of(names::PRODUCER, producer)], trace);
 }
 
 /// A dead letter was moved into its table.
@@ -274,13 +300,13 @@ pub fn doubt(handler: &'static str) {
 pub fn mail(outcome: &'static str, took: Option<Duration>) {
     MAILS.add(1, &[of(names::MAIL, outcome)]);
     if let Some(took) = took {
-        MAIL_SENDING.record(took.as_secs_f64(), &[of(names::MAIL, outcome)]);
+        record(&MAIL_SENDING, &names::MAIL_SENDING, took, &[of(names::MAIL, outcome)]);
     }
 }
 
 /// A picture was worked on.
 pub fn image(outcome: &'static str, took: Duration) {
-    IMAGES.record(took.as_secs_f64(), &[of(names::PICTURE, outcome)]);
+    record(&IMAGES, &names::IMAGES, took, &[of(names::PICTURE, outcome)]);
 }
 
 /// Bytes of a picture were fetched (`original`) or stored (`variants`).
@@ -323,7 +349,7 @@ pub fn push_delay(delay: Duration) {
 /// A connection of `pool` was waited for; whether it was had.
 pub fn pool_wait(pool: &'static str, took: Duration, got: bool) {
     let label = [of(names::POOL, pool)];
-    POOL_WAIT.record(took.as_secs_f64(), &label);
+    record(&POOL_WAIT, &names::POOL_WAIT, took, &label);
     if !got {
         POOL_TIMEOUTS.add(1, &label);
     }
@@ -348,124 +374,5 @@ fn wide(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
-/// All metrics in Prometheus' text format.
-///
-/// # Errors
-/// When they cannot be written as text.
-pub fn page() -> Result<String, prometheus::Error> {
-    let mut text = Vec::new();
-    TextEncoder::new().encode(&shown().registry.gather(), &mut text)?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Records each metric of `names` once.
-    fn record_all() {
-        request("autha", "GET", Some("/users/{name}"), 200, Duration::from_millis(3));
-        request("gateway", "BREW", None, 418, Duration::from_millis(3));
-        limited("read");
-        shed("process");
-        cache_lookup("hit");
-        observe_cache(|| 5);
-        observe_certificates(|| vec![("edge", 3600.0)]);
-        throttled();
-        password("hash", Duration::from_millis(3));
-        outbox(&OutboxFigures { producer: "autha", pending: 3, oldest: 1.5, ..OutboxFigures::default() });
-        outbox_lag("autha", Duration::from_millis(3));
-        relayed("autha", "sent", 2);
-        delivered("maily.email", "done", Duration::from_millis(3));
-        event_age("maily.email", Duration::from_millis(3));
-        quarantined("maily.email", 1);
-        dead_letter("maily.email");
-        dead_letters_waiting("maily.email", 4);
-        doubt("maily.email");
-        mail("sent", Some(Duration::from_millis(3)));
-        image("optimized", Duration::from_millis(3));
-        image_bytes("original", 7);
-        discovery_frame("nothing that is known");
-        discovery_closed("idle");
-        discovery_messages("kept", 2);
-        observe_discovery(|| (3, 1));
-        observe_actors(|| {
-            vec![ActorFigures {
-                name: "relay".to_owned(),
-                running: true,
-                restarts: 2,
-                waiting: 5,
-                at_work: 3,
-                capacity: 64,
-                concurrency: 4,
-                refused: 9,
-                failures: 7,
-            }]
-        });
-        for pool in ["autha", "maily"] {
-            observe_pool(pool, || Some(PoolFigures { size: 3, idle: 1, max: 8, waiting: 2 }));
-        }
-        pool_wait("autha", Duration::from_millis(3), false);
-        exported("traces", 1);
-        dropped("logs", 1);
-        export_failed("metrics");
-    }
-
-    #[test]
-    fn the_page_shows_every_metric_with_its_unit_and_its_labels_alone() {
-        record_all();
-        let page = page().unwrap();
-        for metric in names::ALL {
-            let name = metric.prometheus();
-            let kind = match metric.kind {
-                Kind::Counter => "counter",
-                Kind::Gauge => "gauge",
-                Kind::Histogram(_) => "histogram",
-            };
-            assert!(page.contains(&format!("# TYPE {name} {kind}\n")), "{name} ({kind}) is not in {page}");
-            let lines = page.lines().filter(|line| {
-                line.strip_prefix(&name).is_some_and(|rest| rest.starts_with(['{', ' ']))
-                    || line.starts_with(&format!("{name}_bucket"))
-            });
-            let mut known: Vec<_> = metric.labels.iter().map(|label| label.name.replace('.', "_")).collect();
-            known.extend(["le", "otel_scope_name"].map(str::to_owned));
-            let mut lines = lines.peekable();
-            assert!(lines.peek().is_some(), "{name} has no value in {page}");
-            for line in lines {
-                let labels = line.split_once('{').and_then(|(_, rest)| rest.rsplit_once('}'));
-                for label in labels.map(|(labels, _)| labels).unwrap_or_default().split("\",") {
-                    let label = label.split_once('=').map(|(label, _)| label).unwrap_or_default();
-                    assert!(
-                        label.is_empty() || known.iter().any(|known| known == label),
-                        "{label} in {line}"
-                    );
-                }
-            }
-        }
-        for (name, label, value) in [
-            ("orrery_bus_deliveries_total", "outcome=\"done\"", "1"),
-            ("orrery_bus_handling_seconds_bucket", "le=\"0.005\"", "1"),
-            ("orrery_actor_restarts_total", "actor=\"relay\"", "2"),
-            ("orrery_actor_running", "actor=\"relay\"", "1"),
-            ("orrery_actor_waiting", "actor=\"relay\"", "5"),
-            ("orrery_actor_refused_total", "actor=\"relay\"", "9"),
-            (
-                "db_client_connection_count",
-                "db_client_connection_pool_name=\"autha\",db_client_connection_state=\"used\"",
-                "2",
-            ),
-            (
-                "db_client_connection_count",
-                "db_client_connection_pool_name=\"maily\",db_client_connection_state=\"idle\"",
-                "1",
-            ),
-            ("http_server_request_duration_seconds_count", "http_request_method=\"_OTHER\"", "1"),
-            ("orrery_outbox_oldest_seconds", "producer=\"autha\"", "1.5"),
-        ] {
-            let shown = page
-                .lines()
-                .any(|line| line.starts_with(name) && line.contains(label) && line.ends_with(value));
-            assert!(shown, "{name} with {label} is not {value} in {page}");
-        }
-    }
-}
+mod tests;

@@ -1,8 +1,9 @@
-//! Which traces are recorded: a part of those that begin here, and those that their sender recorded, if it is one of ours.
+//! Which traces are recorded: a part of those that begin here, and those that their sender recorded, if it is one of ours. The span of a batch is
+//! recorded where a message of it is.
 
 use opentelemetry::{
     Context, KeyValue,
-    trace::{Link, SpanKind, TraceId},
+    trace::{Link, SpanKind, TraceContextExt, TraceId},
 };
 use opentelemetry_sdk::trace::{IdGenerator, RandomIdGenerator, Sampler, SamplingResult, ShouldSample};
 
@@ -38,13 +39,17 @@ impl ShouldSample for Sampling {
             let drawn = RandomIdGenerator::default().new_trace_id();
             return self.part.should_sample(parent, drawn, name, kind, attributes, links);
         }
+        let begins_here = parent.is_none_or(|parent| !parent.span().span_context().is_valid());
+        if begins_here && links.iter().any(|link| link.span_context.is_sampled()) {
+            return Sampler::AlwaysOn.should_sample(parent, trace, name, kind, attributes, links);
+        }
         self.followed.should_sample(parent, trace, name, kind, attributes, links)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceState};
+    use opentelemetry::trace::{SpanContext, SpanId, TraceFlags, TraceState};
     use opentelemetry_sdk::trace::SamplingDecision;
 
     use super::*;
@@ -66,6 +71,18 @@ mod tests {
             &[],
         );
         result.decision == SamplingDecision::RecordAndSample
+    }
+
+    #[test]
+    fn a_batch_is_recorded_where_a_message_of_it_is() {
+        let (trace, span) = (TraceId::from(1_u128), SpanId::from(1_u64));
+        for (flags, is_recorded) in [(TraceFlags::SAMPLED, true), (TraceFlags::default(), false)] {
+            let message = SpanContext::new(trace, span, flags, true, TraceState::default());
+            let links = [Link::with_context(message)];
+            let result =
+                Sampling::new(0.0).should_sample(None, trace, "batch", &SpanKind::Internal, &[], &links);
+            assert_eq!(result.decision == SamplingDecision::RecordAndSample, is_recorded);
+        }
     }
 
     #[test]

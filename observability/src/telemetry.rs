@@ -29,9 +29,8 @@ use crate::{
 /// How long spans and records wait for company, and how many go at once.
 const DELAY: Duration = Duration::from_secs(1);
 const BATCH: usize = 512;
-/// What one span may have; ours have far less.
+/// The most attributes of one span; ours have far less.
 const ATTRIBUTES: u32 = 32;
-const LINKS: u32 = 64;
 
 /// Telemetry cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +108,7 @@ impl Telemetry {
                     .with_span_processor(Bounded { inner, gate })
                     .with_sampler(Sampling::new(config.sampling))
                     .with_max_attributes_per_span(ATTRIBUTES)
-                    .with_max_links_per_span(LINKS)
+                    .with_max_links_per_span(u32::try_from(trace::LINKS).unwrap_or(u32::MAX))
                     .with_resource(resource.clone())
                     .build(),
             )

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use orrery_observability::trace::{Place, Span};
 use orrery_store::{
     Pool, StoreError,
     inbox::{self, Claim, Claimed, Release},
@@ -18,6 +19,8 @@ use tokio::{
 };
 use tracing::warn;
 use uuid::Uuid;
+
+use crate::spans;
 
 /// How long a claim lasts without being prolonged; what a killed process was at work on waits so long.
 pub const LEASE: Duration = Duration::from_secs(4);
@@ -31,10 +34,11 @@ const BATCH: usize = 256;
 /// An answer that several share.
 pub type Answer<T> = Result<T, Arc<StoreError>>;
 
+/// With where each was asked, if that is recorded: the statement that they share is linked to it.
 enum Request {
-    Claim(Claim, oneshot::Sender<Answer<Claimed>>),
-    Done(Claim, oneshot::Sender<()>),
-    Release { claim: Claim, how: Release, answer: oneshot::Sender<()> },
+    Claim(Claim, Option<Place>, oneshot::Sender<Answer<Claimed>>),
+    Done(Happened),
+    Release { claim: Claim, how: Release, place: Option<Place>, answer: oneshot::Sender<()> },
     Forget(Uuid),
 }
 
@@ -52,10 +56,17 @@ pub struct ClaimBatcher {
     /// What is claimed and not yet answered for.
     held: HeldClaims,
     /// Effects that happened and are not written down yet.
-    happened: Vec<(Claim, oneshot::Sender<()>)>,
+    happened: Vec<Happened>,
     /// The pauses between tries to write them down.
     backoff: Backoff,
     next_try: Instant,
+}
+
+/// A claim whose effect happened.
+struct Happened {
+    claim: Claim,
+    place: Option<Place>,
+    answer: oneshot::Sender<()>,
 }
 
 /// Claims by their tokens, shared with who prolongs them.
@@ -70,6 +81,9 @@ fn lock(held: &HeldClaims) -> MutexGuard<'_, HashMap<Uuid, Claim>> {
 struct Round {
     claims: Vec<(Claim, oneshot::Sender<Answer<Claimed>>)>,
     released: Vec<(Claim, Release, oneshot::Sender<()>)>,
+    /// Where they were asked.
+    claim_places: Vec<Place>,
+    release_places: Vec<Place>,
 }
 
 /// The batcher has ended, and with it the consumer.
@@ -84,20 +98,20 @@ impl Claims {
     /// When the database refuses or is away.
     pub async fn claim(&self, claim: Claim) -> Answer<Claimed> {
         let (answer, answered) = oneshot::channel();
-        self.0.send(Request::Claim(claim, answer)).await.map_err(ended)?;
+        self.0.send(Request::Claim(claim, Place::recorded(), answer)).await.map_err(ended)?;
         answered.await.map_err(ended)?
     }
 
     /// Writes down that an effect happened. While the database is away this waits, since handing the message back would double it.
     pub async fn done(&self, claim: Claim) {
         let (answer, answered) = oneshot::channel();
-        self.ask(Request::Done(claim, answer), answered).await;
+        self.ask(Request::Done(Happened { claim, place: Place::recorded(), answer }), answered).await;
     }
 
     /// Gives a claim back. A failure costs only time: the claim ends by itself.
     pub async fn release(&self, claim: Claim, how: Release) {
         let (answer, answered) = oneshot::channel();
-        self.ask(Request::Release { claim, how, answer }, answered).await;
+        self.ask(Request::Release { claim, how, place: Place::recorded(), answer }, answered).await;
     }
 
     /// Prolongs a claim no longer: its handler settled it.
@@ -151,9 +165,10 @@ impl ClaimBatcher {
                     for request in requests.drain(..) {
                         self.sort(&mut round, request);
                     }
-                    self.release(round.released).await;
+                    let Round { claims, released, claim_places, release_places } = round;
+                    self.batch("release", &release_places, released.len()).run(self.release(released)).await;
                     self.write_happened().await;
-                    self.claim(round.claims).await;
+                    self.batch("claim", &claim_places, claims.len()).run(self.claim(claims)).await;
                 }
                 () = tokio::time::sleep_until(self.next_try), if !self.happened.is_empty() => {
                     self.write_happened().await;
@@ -162,15 +177,23 @@ impl ClaimBatcher {
         }
     }
 
+    fn batch(&self, name: &str, places: &[Place], messages: usize) -> Span {
+        spans::batch(places, messages, || format!("{name} {}", self.handler))
+    }
+
     fn sort(&mut self, round: &mut Round, request: Request) {
         match request {
-            Request::Claim(claim, answer) => round.claims.push((claim, answer)),
-            Request::Done(claim, answer) => {
-                lock(&self.held).remove(&claim.token);
-                self.happened.push((claim, answer));
+            Request::Claim(claim, place, answer) => {
+                round.claim_places.extend(place);
+                round.claims.push((claim, answer));
             }
-            Request::Release { claim, how, answer } => {
+            Request::Done(happened) => {
+                lock(&self.held).remove(&happened.claim.token);
+                self.happened.push(happened);
+            }
+            Request::Release { claim, how, place, answer } => {
                 lock(&self.held).remove(&claim.token);
+                round.release_places.extend(place);
                 round.released.push((claim, how, answer));
             }
             Request::Forget(token) => {
@@ -259,14 +282,15 @@ impl ClaimBatcher {
             return;
         }
         let handler = self.handler;
-        let claims: Vec<Claim> = self.happened.iter().map(|(claim, _)| claim.clone()).collect();
+        let claims: Vec<Claim> = self.happened.iter().map(|happened| happened.claim.clone()).collect();
+        let places: Vec<Place> = self.happened.iter().filter_map(|happened| happened.place.clone()).collect();
         let written = self.pool.run(move |mut connection| async move {
             inbox::record_done(&mut connection, handler, &claims).await
         });
-        match written.await {
+        match self.batch("settle", &places, self.happened.len()).run(written).await {
             Ok(()) => {
                 self.backoff.reset();
-                self.happened.drain(..).for_each(|(_, answer)| tell(answer, ()));
+                self.happened.drain(..).for_each(|happened| tell(happened.answer, ()));
             }
             Err(error) => {
                 warn!(handler, %error, "effects happened and are not written down yet");

@@ -131,12 +131,12 @@ impl ConsumerContext {
         let work = self.decoded(delivery, event, admitted);
         let (answered, next) = traced.clone().run(work).instrument(span).await?;
         spans::worked(&traced, answered);
-        metrics::delivered(self.spec.name, answered, began.elapsed());
+        traced.within(|| metrics::delivered(self.spec.name, answered, began.elapsed()));
         if answered == "done"
             && let Some(happened) = happened
         {
             let age = (self.clock.now() - happened.to_utc()).to_std().unwrap_or_default();
-            metrics::event_age(self.spec.name, age);
+            traced.within(|| metrics::event_age(self.spec.name, age));
         }
         Ok(next)
     }

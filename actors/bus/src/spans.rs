@@ -1,5 +1,6 @@
 //! The spans of a message (OpenTelemetry's semantic conventions for RabbitMQ): one when it is sent, below what it tells of; one for each try to work
-//! on it, below the one that sent it. So a request, what it brings about, and every retry are one tree.
+//! on it, below the one that sent it. So a request, what it brings about, and every retry are one tree. Work on many messages at once is a span of
+//! its own that is linked to theirs.
 
 use cloudevents::{AttributesReader, Event};
 use orrery_observability::trace::{Kind, Place, Span, is_on};
@@ -30,7 +31,8 @@ pub(crate) fn sending(row: &mut Row) -> Span {
 
 /// Begins the span of a try.
 pub(crate) fn working(handler: &'static str, event: &Event, attempt: i64) -> Span {
-    if !is_on() {
+    // What was sent along is carried on, also where no span is made.
+    if !is_on() && event.extension("tracestate").is_none() {
         return Span::none();
     }
     let text = |name| event.extension(name).map(ToString::to_string);
@@ -40,6 +42,23 @@ pub(crate) fn working(handler: &'static str, event: &Event, attempt: i64) -> Spa
     about(&span, "process", "process", handler.to_owned());
     span.set("messaging.message.id", event.id().to_owned());
     span.set("orrery.attempt", attempt);
+    span
+}
+
+/// Begins the span of a batch of rows that are published.
+pub(crate) fn publishing(rows: &[Row]) -> Span {
+    if !is_on() {
+        return Span::none();
+    }
+    let places: Vec<_> = rows.iter().filter_map(|row| Place::new(row.traceparent.clone()?, "")).collect();
+    batch(&places, rows.len(), || "publish batch".to_owned())
+}
+
+/// Begins the span of a statement for many messages of `handler`; `places` are those of them that are recorded.
+pub(crate) fn batch(places: &[Place], messages: usize, name: impl FnOnce() -> String) -> Span {
+    let span = Span::batch(places.iter(), name);
+    span.set("messaging.system", "rabbitmq");
+    span.set("messaging.batch.message_count", i64::try_from(messages).unwrap_or(i64::MAX));
     span
 }
 

@@ -10,6 +10,7 @@ use std::{
 use actix::{Addr, AsyncContext, Context, Handler, Message};
 use actix_rt::ArbiterHandle;
 use futures_util::FutureExt;
+use orrery_observability::trace::Carried;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::JoinSet,
@@ -44,6 +45,8 @@ pub(super) struct Job<M: Message> {
     reply: Option<oneshot::Sender<Reply<M>>>,
     /// Where the sender is in its trace, and in the log.
     span: Span,
+    /// What the trace's own sender wants to be passed on.
+    carried: Carried,
 }
 
 /// What became of a message.
@@ -59,7 +62,8 @@ pub(super) enum Reply<M: Message> {
 impl<M: Message> Job<M> {
     pub fn new(message: M, place: Place, item: WorkItem) -> (Self, Answer<M>) {
         let (reply, answered) = oneshot::channel();
-        (Self { body: Some((message, place, item)), reply: Some(reply), span: Span::current() }, answered)
+        let (span, carried) = (Span::current(), Carried::current());
+        (Self { body: Some((message, place, item)), reply: Some(reply), span, carried }, answered)
     }
 }
 
@@ -105,7 +109,8 @@ where
             return;
         }
         let span = job.span.clone();
-        let work = span.in_scope(|| self.state.handle(message)).instrument(span);
+        let work = span.in_scope(|| self.state.handle(message));
+        let work = std::mem::take(&mut job.carried).within(work).instrument(span);
         let work = AssertUnwindSafe(work).catch_unwind();
         let admission = self.life.admission.clone();
         let watched = self.life.progress().watch(async move {

@@ -1,15 +1,26 @@
 //! The trace of a request, as its headers have it, and its span. What hangs on it lives where requests are answered.
 
-use actix_web::http::{
-    StatusCode,
-    header::{HeaderMap, HeaderName},
+use std::time::Instant;
+
+use actix_web::{
+    Error, HttpMessage,
+    body::{BoxBody, MessageBody},
+    dev::{ServiceRequest, ServiceResponse},
+    http::{
+        StatusCode,
+        header::{HeaderMap, HeaderName},
+    },
+    middleware::Next,
 };
 use orrery_observability::{
-    names,
+    metrics, names,
     trace::{Kind, OUTSIDE, Place, Span, is_on},
 };
 use orrery_schemas::trace::TraceParent;
 use orrery_supervise::random::Random;
+use tracing::{Instrument, field::Empty};
+
+use crate::problem::name_occurrence;
 
 /// The headers of W3C Trace Context.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -27,7 +38,8 @@ pub fn of(headers: &HeaderMap, random: &Random) -> TraceParent {
 }
 
 /// The span of a request that `service` answers, and its trace: that of the span where traces are sent, else as `of`. `route` is the pattern
-/// that its path fits, never the path. Whoever asks from outside does not decide what is recorded.
+/// that its path fits, never the path. Whoever asks from outside does not decide what is recorded. What runs in the span carries the `tracestate`, also
+/// where no trace is sent.
 pub fn begin(
     service: &'static str,
     method: &str,
@@ -36,7 +48,7 @@ pub fn begin(
     is_outside: bool,
     random: &Random,
 ) -> (TraceParent, Span) {
-    if !is_on() {
+    if !is_on() && !headers.contains_key(&TRACESTATE) {
         return (of(headers, random), Span::none());
     }
     let method = names::method(method);
@@ -69,4 +81,32 @@ pub fn end(span: &Span, status: StatusCode) {
     if status.is_server_error() {
         span.fail("server_error");
     }
+}
+
+/// Answers a request of `service`, and measures it: what is written because of it carries its trace, which stands in its extensions; so do the lines that are
+/// logged meanwhile, and the problem that may be its answer. `is_outside` as in `begin`.
+///
+/// # Errors
+/// Those of the service.
+pub async fn answer(
+    service: &'static str,
+    random: &Random,
+    is_outside: bool,
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let (begun, method, route) = (Instant::now(), request.method().clone(), request.match_pattern());
+    let logged = tracing::info_span!("request", trace = Empty);
+    let (trace, span) = logged.in_scope(|| {
+        begin(service, method.as_str(), route.as_deref(), request.headers(), is_outside, random)
+    });
+    logged.record("trace", trace.trace_id());
+    request.extensions_mut().insert(trace);
+    let answer = span.clone().run(next.call(request)).instrument(logged).await?.map_into_boxed_body();
+    let status = answer.status();
+    end(&span, status);
+    span.within(|| {
+        metrics::request(service, method.as_str(), route.as_deref(), status.as_u16(), begun.elapsed());
+    });
+    Ok(name_occurrence(answer, trace))
 }

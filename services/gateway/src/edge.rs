@@ -158,7 +158,9 @@ pub async fn edge(
     }
     trace::end(&seen.span, response.status());
     let route = seen.fits.as_ref().map(|admitted| admitted.rule.pattern.as_str());
-    metrics::request(SERVICE, method.as_str(), route, response.status().as_u16(), begun.elapsed());
+    seen.span.within(|| {
+        metrics::request(SERVICE, method.as_str(), route, response.status().as_u16(), begun.elapsed());
+    });
     tracing::debug!(
         method = method.as_str(),
         route = seen.pattern.as_ref().map_or("-", |admitted| admitted.rule.pattern.as_str()),

@@ -502,12 +502,14 @@ async fn restart(
     Err(Problem::new(Code::NotFound, "no such actor runs at present"))
 }
 
-async fn metrics_page() -> Result<HttpResponse, Problem> {
-    let page = metrics::page().map_err(|error| {
+async fn metrics_page(request: HttpRequest) -> Result<HttpResponse, Problem> {
+    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let format = metrics::Format::asked(accept.unwrap_or_default());
+    let page = metrics::page(format).map_err(|error| {
         error!(%error, "the metrics cannot be shown");
         Problem::new(Code::Internal, "the metrics cannot be shown")
     })?;
-    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4").body(page))
+    Ok(HttpResponse::Ok().content_type(format.content_type()).body(page))
 }
 
 /// What the supervisor knows, as metrics.

@@ -3,12 +3,15 @@
 
 #![expect(clippy::indexing_slicing, reason = "what a JSON value lacks is null")]
 
+mod batches;
 mod collector;
+mod exemplars;
 mod metrics;
 mod private;
 mod prometheus;
 mod rotel;
 mod sink;
+mod state;
 mod tree;
 
 use std::time::Duration;
@@ -32,8 +35,13 @@ fn sending(endpoint: &str, protocol: &str) -> WorldBuilder {
 
 /// What `/metrics` of a process says.
 async fn page(service: &orrery_tests::Service) -> Result<String> {
+    page_as(service, "*/*").await
+}
+
+/// The same, asked for in a format.
+async fn page_as(service: &orrery_tests::Service, accept: &str) -> Result<String> {
     let client = orrery_tests::Client::new(&service.internal_url())?;
-    let answer = client.request(reqwest::Method::GET, "/metrics").send().await?;
+    let answer = client.request(reqwest::Method::GET, "/metrics").header("accept", accept).send().await?;
     Ok(answer.text().await?)
 }
 

@@ -5,6 +5,7 @@ use std::{
     io::Read,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -35,6 +36,8 @@ pub struct Span {
     pub state: String,
     pub service: String,
     pub attributes: BTreeMap<String, String>,
+    /// The traces that it is linked to.
+    pub links: Vec<String>,
 }
 
 /// A metric by its name: unit and labels.
@@ -62,17 +65,34 @@ struct Kept {
     requests: usize,
 }
 
+/// How it answers.
+#[derive(Clone, Copy)]
+pub enum Answers {
+    /// At once, and keeps what it got.
+    AtOnce,
+    /// So long after it got something.
+    After(Duration),
+    /// With 503, whatever it gets.
+    Refusing,
+}
+
 /// The receiver; it ends with the test's runtime.
 #[derive(Clone)]
 pub struct Sink {
     address: SocketAddr,
     kept: Arc<Mutex<Kept>>,
+    answers: Answers,
 }
 
 impl Sink {
     pub async fn start() -> Result<Self> {
+        Self::start_that(Answers::AtOnce).await
+    }
+
+    /// One that answers like this.
+    pub async fn start_that(answers: Answers) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let sink = Self { address: listener.local_addr()?, kept: Arc::default() };
+        let sink = Self { address: listener.local_addr()?, kept: Arc::default(), answers };
         let serving = sink.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -143,7 +163,19 @@ impl Sink {
                 flate2::read::GzDecoder::new(body.as_slice()).read_to_end(&mut plain)?;
                 body = plain;
             }
-            let status = if self.take(&path, &body).is_ok() { "200 OK" } else { "400 Bad Request" };
+            let taken = match self.answers {
+                Answers::AtOnce => self.take(&path, &body),
+                Answers::After(time) => {
+                    tokio::time::sleep(time).await;
+                    self.take(&path, &body)
+                }
+                Answers::Refusing => Ok(()),
+            };
+            let status = match (self.answers, taken) {
+                (Answers::Refusing, _) => "503 Service Unavailable",
+                (_, Ok(())) => "200 OK",
+                (_, Err(_)) => "400 Bad Request",
+            };
             let head = format!(
                 "HTTP/1.1 {status}\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n"
             );
@@ -204,6 +236,7 @@ fn spans(request: ExportTraceServiceRequest) -> Vec<Span> {
                 state: span.trace_state,
                 service: service.clone(),
                 attributes: attributes(&span.attributes),
+                links: span.links.iter().map(|link| hex(&link.trace_id)).collect(),
                 name: span.name,
             });
         }

@@ -15,19 +15,19 @@ use super::{
     sink::{Sink, Span},
 };
 
-const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-const CALLER: &str = "00f067aa0ba902b7";
-const STATE: &str = "congo=t61rcWkgMzE";
+pub const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+pub const CALLER: &str = "00f067aa0ba902b7";
+pub const STATE: &str = "congo=t61rcWkgMzE";
 
 /// Signs somebody up and uploads a picture within the caller's trace; the first try of the mail fails.
-async fn flow(world: &World) -> Result<()> {
+pub async fn flow(world: &World, flags: &str) -> Result<()> {
     world.smtp().reply_to_data(451, "come again");
     let (person, client) = (Person::new(), world.client()?);
     let body = json!({
         "id": person.id, "email": person.email, "password": person.password, "locale": person.locale
     });
     let within = |request: reqwest::RequestBuilder| {
-        request.header("traceparent", format!("00-{TRACE}-{CALLER}-01")).header("tracestate", STATE)
+        request.header("traceparent", format!("00-{TRACE}-{CALLER}-{flags}")).header("tracestate", STATE)
     };
     let signed_up = client.send(within(client.request(Method::POST, "/create")).json(&body)).await?;
     let client = client.with_token(signed_up.expect(201)?.text("access_token")?);
@@ -40,7 +40,7 @@ async fn flow(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn named<'a>(spans: &'a [Span], service: &'a str, name: &'a str) -> impl Iterator<Item = &'a Span> {
+pub fn named<'a>(spans: &'a [Span], service: &'a str, name: &'a str) -> impl Iterator<Item = &'a Span> {
     spans.iter().filter(move |span| span.service == service && span.name == name)
 }
 
@@ -76,7 +76,7 @@ async fn is_one_tree(protocol: &str) -> Result<()> {
         world.spawn(&["spinoza"]).await?,
         world.spawn(&["gateway"]).await?,
     ];
-    flow(&world).await?;
+    flow(&world, "01").await?;
     let spans = collected(&sink).await?;
     let by_id: HashMap<_, _> = spans.iter().map(|span| (span.id.as_str(), span)).collect();
     ensure!(by_id.len() == spans.len(), "a span came twice");
@@ -153,7 +153,7 @@ async fn lines_of_the_log_are_in_the_trace_that_they_belong_to() -> Result<()> {
     let sink = Sink::start().await?;
     let world = sending(&sink.url(), "http").env("ORRERY_MAILY__RETRY_DELAY", "1s").start().await?;
     let _service = world.spawn(&[]).await?;
-    flow(&world).await?;
+    flow(&world, "01").await?;
     let retried = eventually(LONG, "the line of the failed try", async || {
         sink.records().into_iter().find(|record| record.body == "failed, is tried once more")
     });
@@ -194,7 +194,7 @@ async fn nothing_is_sent_while_it_is_off() -> Result<()> {
     let sink = Sink::start().await?;
     let world = sending(&sink.url(), "http").env("ORRERY_TELEMETRY__ENABLED", "false").start().await?;
     let mut service = world.spawn(&[]).await?;
-    flow(&world).await?;
+    flow(&world, "01").await?;
     service.terminate(LONG).await?;
     ensure!(sink.requests() == 0, "{} requests came", sink.requests());
     Ok(())

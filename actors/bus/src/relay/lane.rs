@@ -18,6 +18,7 @@ use crate::{
     BusError, Patience,
     channels::{Link, Taken},
     connection::soft,
+    spans,
 };
 
 /// Places of rows are given out in order and committed in any: one that is committed so many places late still counts as new.
@@ -93,8 +94,9 @@ impl Relay {
                 self.wake.wake();
             }
             if !rows.is_empty() {
+                let batch = spans::publishing(&rows);
                 let outcomes = self.publish(token, &channel, &patience, &mut rows).await?;
-                match self.write_down(token, &rows, outcomes).await? {
+                match batch.run(self.write_down(token, &rows, outcomes)).await? {
                     None => {}
                     // The broker closed the channel for one of the messages, which are suspects now. The messages hear of it before
                     // the channel does.

@@ -48,7 +48,7 @@ impl Relay {
             match outcome {
                 RowOutcome::Sent => {
                     let age = (now - row.time).to_std().unwrap_or_default();
-                    metrics::outbox_lag(self.producer.name(), age);
+                    metrics::outbox_lag(self.producer.name(), age, row.traceparent.as_deref());
                     sorted.sent.push(row.seq);
                 }
                 RowOutcome::Unrouted => {

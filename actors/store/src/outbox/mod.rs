@@ -71,13 +71,6 @@ struct NewRow<'a> {
     data: Value,
 }
 
-/// What the sender of this trace wants to be passed on, where the caller runs in a span of it.
-fn state_of(trace: TraceParent) -> Option<String> {
-    let place = trace::Place::current().filter(|place| !place.state.is_empty())?;
-    let here: TraceParent = place.parent.parse().ok()?;
-    (here.trace_id() == trace.trace_id()).then_some(place.state)
-}
-
 impl Outbox {
     /// Rows of `producer`, wanted for `lifetime`.
     pub fn new(producer: ServiceId, lifetime: Duration, clock: Clock, random: Random) -> Self {
@@ -144,7 +137,7 @@ impl Outbox {
             subject: about.subject.map(|subject| subject.to_string()),
             version: about.version,
             traceparent: about.trace.map(|trace| trace.to_string()),
-            tracestate: about.trace.and_then(state_of),
+            tracestate: about.trace.and_then(|trace| trace::Place::state_of(&trace.trace_id())),
             time,
             expires_at: until.map_or(time + self.lifetime, |until| until.min(time + self.lifetime)),
             exchange,

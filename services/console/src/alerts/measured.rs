@@ -66,7 +66,7 @@ impl Measured {
 
     /// Each certificate with the seconds that it is still valid; none when a process does not answer.
     async fn certificates(&self) -> Option<Vec<(String, f64)>> {
-        let own = metrics::page().ok()?;
+        let own = metrics::page(metrics::Format::Text).ok()?;
         let others = self.others.metrics().await?;
         let pages = std::iter::once(("this process", own.as_str()));
         let pages = pages.chain(others.iter().map(|(host, page)| (host.as_str(), page.as_str())));

@@ -29,9 +29,10 @@ mod webhooks;
 use std::{sync::Arc, time::Duration};
 
 use actix_web::{
-    App as Application, HttpServer,
-    dev::Server,
-    middleware::from_fn,
+    App as Application, Error, HttpServer,
+    body::{BoxBody, MessageBody},
+    dev::{Server, ServiceRequest, ServiceResponse},
+    middleware::{Next, from_fn},
     web::{self, Data, ServiceConfig},
 };
 use orrery_service::Installation;
@@ -119,6 +120,17 @@ impl App {
     }
 }
 
+/// The trace of a request. Browsers have no say in what is recorded.
+async fn trace(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let Some(app) = request.app_data::<Data<App>>().cloned() else {
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    };
+    orrery_web::trace::answer("console", &app.random, true, request, next).await
+}
+
 /// The server, bound and not yet run.
 ///
 /// # Errors
@@ -130,6 +142,7 @@ pub fn server(app: App) -> std::io::Result<Server> {
         Application::new()
             .app_data(Data::clone(&app))
             .wrap(from_fn(guard::guard))
+            .wrap(from_fn(trace))
             .configure(routes)
             .default_service(web::to(|| async {
                 Err::<&str, _>(fault::Fault::not_found("there is no such page"))

@@ -22,12 +22,8 @@ use orrery_schemas::{
     routes::{Method, Route},
 };
 use orrery_service::Application;
-use orrery_web::{
-    health::Health,
-    problem::{Problem, name_occurrence},
-    table::serve,
-};
-use tracing::{Instrument, warn};
+use orrery_web::{health::Health, problem::Problem, table::serve};
+use tracing::warn;
 
 pub use bearer::Keys;
 pub use turn::Turn;
@@ -120,13 +116,10 @@ async fn trace(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let Some(app) = request.app_data::<Data<AppState>>() else {
+    let Some(app) = request.app_data::<Data<AppState>>().cloned() else {
         return Ok(next.call(request).await?.map_into_boxed_body());
     };
-    let trace = orrery_web::trace::of(request.headers(), &app.shared.random);
-    let span = tracing::info_span!("request", trace = trace.trace_id());
-    let answer = next.call(request).instrument(span).await?.map_into_boxed_body();
-    Ok(name_occurrence(answer, trace))
+    orrery_web::trace::answer("discovery", &app.shared.random, false, request, next).await
 }
 
 /// actix answers another method without a word; this adds the problem document and keeps `Allow`.

@@ -29,14 +29,8 @@ use orrery_schemas::{
 use orrery_service::Application;
 use orrery_store::Pool;
 use orrery_supervise::{Shutdown, clock::Clock, random::Random};
-use orrery_web::{
-    drain::last_answers,
-    health::Health,
-    problem::{Problem, name_occurrence},
-    table::serve,
-};
+use orrery_web::{drain::last_answers, health::Health, problem::Problem, table::serve};
 use tokio::{runtime::Handle, sync::Semaphore};
-use tracing::Instrument as _;
 
 use self::directory::Directory;
 use crate::{
@@ -184,13 +178,10 @@ async fn trace(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let Some(app) = request.app_data::<Data<AppState>>() else {
+    let Some(app) = request.app_data::<Data<AppState>>().cloned() else {
         return Ok(next.call(request).await?.map_into_boxed_body());
     };
-    let trace = orrery_web::trace::of(request.headers(), &app.random);
-    let span = tracing::info_span!("request", trace = trace.trace_id());
-    let answer = next.call(request).instrument(span).await?.map_into_boxed_body();
-    Ok(name_occurrence(answer, trace))
+    orrery_web::trace::answer("partners", &app.random, false, request, next).await
 }
 
 /// actix answers another method without a word; this adds the problem document and keeps `Allow`.
