@@ -28,6 +28,8 @@ pub struct Config {
     pub workers: usize,
     /// The address by which people reach this instance: issuer of tokens and base of every URL in answers.
     pub public_url: Url,
+    /// Where pictures are fetched instead, if a CDN copies them from `public_url`: put before `/avatars/...`.
+    pub cdn_url: Option<Url>,
     /// The audience of access tokens.
     pub audience: String,
     /// Threads that hash passwords.
@@ -193,6 +195,7 @@ impl Default for Config {
             gateways: GATEWAYS.iter().map(|&network| network.to_owned()).collect(),
             workers: 2,
             public_url: Url::parse("http://127.0.0.1:8080").unwrap(),
+            cdn_url: None,
             audience: "orrery".to_owned(),
             hash_workers: 2,
             hash_queue: 64,
@@ -244,6 +247,10 @@ impl Section for Config {
     fn validate(&self, faults: &mut Vec<String>) {
         if !matches!(self.public_url.scheme(), "http" | "https") || self.public_url.query().is_some() {
             faults.push("autha.public_url: must be an http or https address without a query".to_owned());
+        }
+        let is_base = |url: &Url| matches!(url.scheme(), "http" | "https") && url.query().is_none();
+        if self.cdn_url.as_ref().is_some_and(|url| !is_base(url) || url.fragment().is_some()) {
+            faults.push("autha.cdn_url: must be an http or https address without a query".to_owned());
         }
         if self.audience.is_empty() {
             faults.push("autha.audience: is empty; name who the tokens are for".to_owned());

@@ -175,7 +175,7 @@ impl Autha {
             passwords,
             throttle,
             gateways: config.gateways.iter().filter_map(|network| network.parse().ok()).collect(),
-            links: Links::new(&config.public_url),
+            links: Links::new(&config.public_url).with_pictures(config.cdn_url.as_ref()),
             tells_of_uploads: parts.uploaded_events == UploadedEvents::Outbox,
             keys,
             issuer: Issuer { issuer: config.base().to_owned(), audience: config.audience.clone() },

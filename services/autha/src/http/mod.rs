@@ -22,6 +22,7 @@ mod session;
 mod sign_up;
 mod trace;
 mod upload_check;
+mod variant;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -128,7 +129,7 @@ fn handled(route: &Route, by: actix_web::Route) -> Option<actix_web::Route> {
         (Method::Get, "/users/@me/avatar/uploads/{upload}") => by.to(avatar::status),
         (Method::Get, "/users/{id}") => by.to(profile::user),
         (Method::Get, "/avatars/{id}") => by.to(media::current),
-        (Method::Get, "/avatars/{picture}/{file}") => by.to(media::variant),
+        (Method::Get, "/avatars/{picture}/{file}") => by.to(variant::variant),
         (Method::Get, "/status.json") => by.to(instance::status),
         (Method::Get, "/.well-known/jwks.json") => by.to(instance::jwks),
         (Method::Get, "/.well-known/openid-configuration") => by.to(instance::discovery),
