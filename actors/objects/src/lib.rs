@@ -2,6 +2,7 @@
 
 mod chunks;
 mod error;
+mod presigned;
 mod whole;
 
 pub use error::ObjectError;
@@ -68,6 +69,8 @@ pub struct Page {
 pub struct Objects {
     client: Client,
     bucket: String,
+    /// Where clients reach the store.
+    public_endpoint: Option<String>,
     timeout: Duration,
 }
 
@@ -98,7 +101,12 @@ impl Objects {
             None => sdk,
         };
         let sdk = sdk.build();
-        Ok(Self { client: Client::from_conf(sdk), bucket: config.bucket.clone(), timeout: config.timeout })
+        Ok(Self {
+            client: Client::from_conf(sdk),
+            bucket: config.bucket.clone(),
+            public_endpoint: config.public_endpoint.clone(),
+            timeout: config.timeout,
+        })
     }
 
     /// How long the store may be silent before it counts as away.

@@ -87,6 +87,9 @@ pub struct Config {
     pub pictures_concurrency: usize,
     /// Results of pictures that are taken from the queue ahead of their work.
     pub pictures_capacity: usize,
+    /// How long an address that takes a picture straight into the bucket can be used.
+    #[serde(with = "humantime_serde")]
+    pub upload_lifetime: Duration,
     /// The longest pause in a body.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
@@ -220,6 +223,7 @@ impl Default for Config {
             uploads_capacity: 0,
             pictures_concurrency: 8,
             pictures_capacity: 0,
+            upload_lifetime: Duration::from_secs(15 * 60),
             body_timeout: Duration::from_secs(15),
             retry_delay: Duration::from_secs(10),
             sweep_after: Duration::from_secs(24 * 3600),
@@ -299,6 +303,10 @@ impl Section for Config {
                 faults.push(format!("autha.{name}: must be 0 to 4096"));
             }
         }
+        // No S3 takes an older signature.
+        if self.upload_lifetime > Duration::from_secs(7 * DAY) {
+            faults.push("autha.upload_lifetime: must be at most 7days".to_owned());
+        }
         for (name, value) in [
             ("verify_lifetime", self.verify_lifetime),
             ("recover_lifetime", self.recover_lifetime),
@@ -307,6 +315,7 @@ impl Section for Config {
             ("audit_lifetime", self.audit_lifetime),
             ("throttle.window", self.throttle.window),
             ("throttle.longest_delay", self.throttle.longest_delay),
+            ("upload_lifetime", self.upload_lifetime),
             ("body_timeout", self.body_timeout),
             ("retry_delay", self.retry_delay),
             ("sweep_every", self.sweep_every),

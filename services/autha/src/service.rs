@@ -23,7 +23,7 @@ use crate::{
     maintenance::Maintenance,
     password::PasswordPool,
     picture::{
-        Uploads,
+        Uploads, incoming,
         results::{self, PictureResults},
         sweeper::Sweeper,
     },
@@ -159,6 +159,7 @@ impl Autha {
             objects: objects.clone(),
             clock: clock.clone(),
             after: config.sweep_after,
+            incoming_after: incoming::kept(config.upload_lifetime),
             every: config.sweep_every,
             shutdown: supervisor.shutdown_signal(),
         };

@@ -7,6 +7,7 @@ mod avatar;
 mod bearer;
 mod body;
 mod caller;
+mod direct;
 mod export;
 mod fault;
 mod fields;
@@ -126,6 +127,8 @@ fn handled(route: &Route, by: actix_web::Route) -> Option<actix_web::Route> {
         (Method::Delete, "/users/@me/sessions/{session}") => by.to(session::end),
         (Method::Put, "/users/@me/avatar") => by.to(avatar::put),
         (Method::Delete, "/users/@me/avatar") => by.to(avatar::delete),
+        (Method::Post, "/users/@me/avatar/upload") => by.to(direct::ask),
+        (Method::Post, "/users/@me/avatar/upload/{upload}") => by.to(direct::complete),
         (Method::Get, "/users/@me/avatar/uploads/{upload}") => by.to(avatar::status),
         (Method::Get, "/users/{id}") => by.to(profile::user),
         (Method::Get, "/avatars/{id}") => by.to(media::current),

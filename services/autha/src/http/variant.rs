@@ -6,7 +6,7 @@ use actix_web::{
     http::{Method, header},
     web::{Bytes, Data, Path},
 };
-use futures_util::{Stream, stream};
+use futures_util::stream;
 use orrery_objects::{ObjectError, Opened};
 use orrery_observability::trace::in_current;
 use orrery_schemas::problems::Code;
@@ -23,7 +23,7 @@ use crate::{
 
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
-/// Chunks that may wait for the client; each is at most what one read of the bucket's socket gives.
+/// Chunks that may wait for who takes them; each is at most what one read of the bucket's socket gives.
 const CHUNKS: usize = 2;
 
 /// One variant. Whether it is there is looked up first, whatever the client has already.
@@ -82,7 +82,10 @@ pub async fn variant(
         return Ok(response.body(SizedStream::new(length, stream::empty::<Result<Bytes, std::io::Error>>())));
     }
     let opened = opened(&app, stored.object_key, span, length).await?;
-    Ok(response.body(SizedStream::new(length, Box::pin(chunks(&app, opened)))))
+    let chunks = stream::unfold(chunks(&app, opened), |mut chunks| async move {
+        chunks.recv().await.map(|chunk| (chunk, chunks))
+    });
+    Ok(response.body(SizedStream::new(length, Box::pin(chunks))))
 }
 
 /// Opens the object, or the part of it: that part is all that is asked of the bucket.
@@ -104,8 +107,8 @@ async fn opened(app: &AppState, key: String, span: Option<Span>, length: u64) ->
     ))))
 }
 
-/// The bytes as they come, no faster than the client takes them. The clients of the bucket belong to the main runtime.
-fn chunks(app: &AppState, mut opened: Opened) -> impl Stream<Item = Result<Bytes, std::io::Error>> + 'static {
+/// The bytes of an object as they come, no faster than they are taken. The clients of the bucket belong to the main runtime.
+pub fn chunks(app: &AppState, mut opened: Opened) -> mpsc::Receiver<Result<Bytes, std::io::Error>> {
     let (chunks, received) = mpsc::channel(CHUNKS);
     let limit = app.objects.timeout();
     app.main.spawn(in_current(async move {
@@ -116,21 +119,18 @@ fn chunks(app: &AppState, mut opened: Opened) -> impl Stream<Item = Result<Bytes
                 Ok(Some(bytes)) => Ok(bytes),
                 Ok(None) => return,
                 Err(error) => {
-                    warn!(%error, "a picture broke off on its way to a client");
+                    warn!(%error, "a picture broke off on its way from the bucket");
                     Err(std::io::Error::other(error))
                 }
             };
             let is_last = chunk.is_err();
-            // A client that has gone needs no more of it.
+            // Who has gone needs no more of it.
             if chunks.send(chunk).await.is_err() || is_last {
                 return;
             }
         }
     }));
-    stream::unfold(
-        received,
-        |mut received| async move { received.recv().await.map(|chunk| (chunk, received)) },
-    )
+    received
 }
 
 /// Width and format of a name such as `256.webp`. A width has one spelling, so that a picture has one address.
