@@ -17,6 +17,10 @@ const ONCE_AIM: f64 = 1.3;
 /// What the isolation may cost, in parts in a hundred.
 const ISOLATION_AIM: f64 = 5.0;
 const LEAST_SSIM: f64 = 0.97;
+/// Bytes of a set, in parts of sharp's.
+const BYTES_AIM: f64 = 1.0;
+/// SSIM at the worst size, in parts of sharp's there: what is closer to one than this nobody sees.
+const SSIM_AIM: f64 = 0.999;
 
 /// Runs the peers on `photograph`, a JPEG.
 ///
@@ -39,8 +43,8 @@ pub fn measure(photograph: &Bytes) -> Result<Vec<Figure>> {
         .arg(&folder)
         .output()
         .context("running the peers")?;
-    ensure!(run.status.success(), "the peers failed: {}", String::from_utf8_lossy(&run.stderr));
     std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))?;
+    ensure!(run.status.success(), "the peers failed: {}", String::from_utf8_lossy(&run.stderr));
     figures(&serde_json::from_slice(&run.stdout)?)
 }
 
@@ -93,6 +97,20 @@ fn figures(report: &Value) -> Result<Vec<Figure>> {
                 .fold(1.0, f64::min);
             let bound = if peer == "ours" { Bound::Least(LEAST_SSIM) } else { Bound::None };
             figures.push(Figure::once(&name(&format!("{peer}, least SSIM")), least, Unit::Ratio, bound));
+        }
+        if let (Some(ours), Some(sharp)) = (scores.get("ours"), scores.get("sharp")) {
+            let bytes = number(&ours["bytes"])? / number(&sharp["bytes"])?;
+            let mut worst = f64::INFINITY;
+            for (side, ssim) in ours["ssim"].as_object().into_iter().flatten() {
+                worst = worst.min(number(ssim)? / number(&sharp["ssim"][side])?);
+            }
+            let what = [
+                ("bytes beside sharp", bytes, Bound::Aim(BYTES_AIM)),
+                ("SSIM beside sharp, at the worst size", worst, Bound::Least(SSIM_AIM)),
+            ];
+            for (what, ratio, bound) in what {
+                figures.push(Figure::once(&name(what), ratio, Unit::Ratio, bound));
+            }
         }
     }
     Ok(figures)

@@ -138,7 +138,7 @@ CREATE TABLE autha.variants (
     object_key text    NOT NULL UNIQUE,
     media_type text    NOT NULL,
     size_bytes bigint  NOT NULL,
-    PRIMARY KEY (upload, width)
+    PRIMARY KEY (upload, width, media_type)
 );
 
 -- The signing key is the active one of the highest generation; no time decides it. All times are the database's.

@@ -14,6 +14,8 @@ use super::{Section, authority::Roots, secret};
 pub struct Storage {
     /// `https://host:port`.
     pub endpoint: String,
+    /// The same as clients of ours reach it, for uploads that go straight to the store; without it there are none.
+    pub public_endpoint: Option<String>,
     /// The bucket; made when it is missing.
     pub bucket: String,
     /// The region that requests are signed for.
@@ -49,6 +51,7 @@ impl Default for Storage {
     fn default() -> Self {
         Self {
             endpoint: "http://127.0.0.1:9000".to_owned(),
+            public_endpoint: None,
             bucket: "orrery".to_owned(),
             region: "us-east-1".to_owned(),
             access_key: String::new(),
@@ -79,8 +82,12 @@ impl Storage {
 
 impl Section for Storage {
     fn validate(&self, faults: &mut Vec<String>) {
-        if !Url::parse(&self.endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+        let is_http = |text: &str| Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+        if !is_http(&self.endpoint) {
             faults.push("storage.endpoint: is no http address; write https://host:port".to_owned());
+        }
+        if self.public_endpoint.as_ref().is_some_and(|text| !is_http(text)) {
+            faults.push("storage.public_endpoint: is no http address; write https://host:port".to_owned());
         }
         let name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
         if !(3..=63).contains(&self.bucket.len()) || !self.bucket.chars().all(name) {

@@ -1,15 +1,14 @@
 //! The object store: any S3, spoken to on the main runtime. Which objects there are is the services' business.
 
+mod chunks;
+mod error;
+mod presigned;
 mod whole;
 
+pub use error::ObjectError;
 pub use whole::{Opened, Upload};
 
-use std::{
-    path::Path,
-    pin::Pin,
-    task::{Context, Poll, ready},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use aws_sdk_s3::{
     Client,
@@ -17,7 +16,7 @@ use aws_sdk_s3::{
         BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
         SharedHttpClient, StalledStreamProtectionConfig, retry::RetryConfig, timeout::TimeoutConfig,
     },
-    error::{ProvideErrorMetadata, SdkError},
+    error::SdkError,
     operation::{create_bucket::CreateBucketError, put_object::builders::PutObjectFluentBuilder},
     primitives::{ByteStream, SdkBody},
     types::{Delete, ObjectIdentifier},
@@ -28,11 +27,15 @@ use aws_smithy_http_client::{
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use http_body::{Body, Frame, SizeHint};
 use orrery_config::{secret, storage::Storage};
 use orrery_observability::trace::{Kind, Span};
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
+
+use self::{
+    chunks::Chunks,
+    error::{causes, is_about_us},
+};
 
 /// How long a connection to the store may take to be there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -42,42 +45,6 @@ const PROBE_KEY: &str = "probe";
 
 /// What is written never changes: browsers and caches may keep it for a year.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
-
-/// Why the store did not do it.
-#[derive(Debug, thiserror::Error)]
-pub enum ObjectError {
-    /// The configuration lacks something.
-    #[error("{0}")]
-    Config(String),
-    /// No such object.
-    #[error("the object is not there")]
-    NotFound,
-    /// The object is larger than was asked for.
-    #[error("the object is larger than {0} bytes")]
-    TooLarge(u64),
-    /// The store does not know us, or not the bucket: our configuration is wrong, not what was asked for. The text says what to set.
-    #[error("the object store refuses us: {0}")]
-    Misconfigured(String),
-    /// Some objects of several could not be removed; each key with the store's code.
-    #[error("{} objects were not removed, the first because of {}", .0.len(), .0.first().map_or("nothing", |(_, code)| code.as_str()))]
-    Partly(Vec<(String, String)>),
-    /// The store answered that it will not do this.
-    #[error("the object store refused: {0}")]
-    Refused(String),
-    /// The store is away, slow or broken.
-    #[error("the object store is away: {0}")]
-    Unavailable(String),
-}
-
-impl ObjectError {
-    /// Whether nothing can be had of the store until somebody mends it, or its configuration: no fault of what was asked for.
-    pub fn is_outage(&self) -> bool {
-        match self {
-            Self::Config(_) | Self::Misconfigured(_) | Self::Unavailable(_) => true,
-            Self::NotFound | Self::TooLarge(_) | Self::Partly(_) | Self::Refused(_) => false,
-        }
-    }
-}
 
 /// One object of a listing.
 #[derive(Debug, Clone)]
@@ -102,6 +69,8 @@ pub struct Page {
 pub struct Objects {
     client: Client,
     bucket: String,
+    /// Where clients reach the store.
+    public_endpoint: Option<String>,
     timeout: Duration,
 }
 
@@ -132,7 +101,12 @@ impl Objects {
             None => sdk,
         };
         let sdk = sdk.build();
-        Ok(Self { client: Client::from_conf(sdk), bucket: config.bucket.clone(), timeout: config.timeout })
+        Ok(Self {
+            client: Client::from_conf(sdk),
+            bucket: config.bucket.clone(),
+            public_endpoint: config.public_endpoint.clone(),
+            timeout: config.timeout,
+        })
     }
 
     /// How long the store may be silent before it counts as away.
@@ -312,70 +286,6 @@ impl Objects {
             Some(_) => Err(ObjectError::Partly(kept)),
         }
     }
-
-    fn failed<E>(&self, error: &SdkError<E>) -> ObjectError
-    where
-        E: std::error::Error + ProvideErrorMetadata + Send + Sync + 'static,
-    {
-        let SdkError::ServiceError(service) = error else {
-            return ObjectError::Unavailable(self.unanswered(error));
-        };
-        let status = service.raw().status().as_u16();
-        // The store's own words; an answer to HEAD has none.
-        let code = service.err().code().unwrap_or_default();
-        let told = match (code, service.err().message()) {
-            ("", _) => format!("status {status}"),
-            (code, Some(message)) => format!("{code}, {message} (status {status})"),
-            (code, None) => format!("{code} (status {status})"),
-        };
-        match status {
-            _ if is_about_us(code) => self.misconfigured(code, &told),
-            // Without a word only the status tells.
-            401 | 403 | 301 | 307 => self.misconfigured(code, &told),
-            404 => ObjectError::NotFound,
-            // A store that is overloaded or broken is away; one that says no means it.
-            429 | 500.. => ObjectError::Unavailable(told),
-            _ => ObjectError::Refused(told),
-        }
-    }
-
-    /// What to set, by the store's code.
-    fn misconfigured(&self, code: &str, told: &str) -> ObjectError {
-        let bucket = &self.bucket;
-        let what = match code {
-            "NoSuchBucket" => format!("set storage.bucket, or make '{bucket}' by 'orrery migrate'"),
-            "InvalidAccessKeyId" => "set storage.access_key".to_owned(),
-            "SignatureDoesNotMatch" => "set storage.secret_key".to_owned(),
-            "RequestTimeTooSkewed" | "RequestExpired" => {
-                "set this machine's clock, or the store's (timedatectl)".to_owned()
-            }
-            "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException" => {
-                "set storage.region and storage.endpoint to those of the bucket".to_owned()
-            }
-            _ => format!(
-                "look at storage.access_key, storage.secret_key and their rights to the bucket '{bucket}'"
-            ),
-        };
-        ObjectError::Misconfigured(format!("{told}: {what}"))
-    }
-
-    /// Why there was no answer, in words and without the SDK's types.
-    fn unanswered<E>(&self, error: &SdkError<E>) -> String
-    where
-        E: std::error::Error + 'static,
-    {
-        match error {
-            SdkError::TimeoutError(_) => format!("no answer within {:?}", self.timeout),
-            SdkError::DispatchFailure(failure) => match failure.as_connector_error() {
-                Some(error) => causes(error),
-                None => "the request could not be sent".to_owned(),
-            },
-            SdkError::ResponseError(answer) => {
-                format!("an answer that is none of S3 (status {})", answer.raw().status().as_u16())
-            }
-            other => causes(other),
-        }
-    }
 }
 
 /// For bodies that take as long as they take: the pace is the sender's, who is watched where the bytes come from, so only the connection has a limit.
@@ -400,41 +310,6 @@ async fn traced<T, E>(method: &'static str, call: impl Future<Output = Result<T,
     answer
 }
 
-/// Codes by which a store says that it does not know us, or not what our configuration names.
-fn is_about_us(code: &str) -> bool {
-    matches!(
-        code,
-        "AccessDenied"
-            | "AccountProblem"
-            | "AllAccessDisabled"
-            | "AuthorizationHeaderMalformed"
-            | "ExpiredToken"
-            | "IllegalLocationConstraintException"
-            | "InvalidAccessKeyId"
-            | "InvalidToken"
-            | "NoSuchBucket"
-            | "NotSignedUp"
-            | "PermanentRedirect"
-            | "RequestExpired"
-            | "RequestTimeTooSkewed"
-            | "SignatureDoesNotMatch"
-    )
-}
-
-/// What an error and its causes say, each once; the outermost says only that something went wrong.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut told: Vec<String> = Vec::new();
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let text = error.to_string();
-        if !told.iter().any(|before| before.contains(&text)) {
-            told.push(text);
-        }
-        next = error.source();
-    }
-    told.join(": ")
-}
-
 /// A client for a store whose certificate is signed by the authority in a file.
 fn client_that_trusts(file: &Path) -> Result<SharedHttpClient, ObjectError> {
     let fault = |fault: String| ObjectError::Config(format!("storage.ca_file: {} {fault}", file.display()));
@@ -445,138 +320,5 @@ fn client_that_trusts(file: &Path) -> Result<SharedHttpClient, ObjectError> {
     Ok(Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(context).build_https())
 }
 
-/// A body of known size whose chunks come from a request.
-struct Chunks {
-    chunks: mpsc::Receiver<Result<Bytes, std::io::Error>>,
-    left_bytes: u64,
-}
-
-impl Body for Chunks {
-    type Data = Bytes;
-    type Error = std::io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, std::io::Error>>> {
-        let chunk = match ready!(self.chunks.poll_recv(context)) {
-            Some(Ok(chunk)) => chunk,
-            Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-            None if self.left_bytes == 0 => return Poll::Ready(None),
-            None => return Poll::Ready(Some(Err(std::io::ErrorKind::UnexpectedEof.into()))),
-        };
-        let size = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
-        self.left_bytes = match self.left_bytes.checked_sub(size) {
-            Some(left) => left,
-            None => return Poll::Ready(Some(Err(std::io::ErrorKind::FileTooLarge.into()))),
-        };
-        Poll::Ready(Some(Ok(Frame::data(chunk))))
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left_bytes)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-
-    use super::*;
-
-    fn objects(endpoint: String) -> Objects {
-        let config = Storage { endpoint, secret_key: Some("secret".into()), ..Storage::default() };
-        Objects::new(&config).unwrap()
-    }
-
-    /// A store that gives one answer to everything, as bytes, for as long as the test runs.
-    fn store(status: &'static str, body: String) -> Objects {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let (mut head, mut buffer) = (Vec::new(), [0; 4096]);
-                while !head.windows(4).any(|end| end == b"\r\n\r\n") {
-                    match stream.read(&mut buffer) {
-                        Ok(0) | Err(_) => break,
-                        Ok(read) => head.extend_from_slice(&buffer[..read]),
-                    }
-                }
-                // What is not read when a connection is closed makes it end before its answer.
-                let text = String::from_utf8_lossy(&head).to_lowercase();
-                let length = text.lines().find_map(|line| line.strip_prefix("content-length: "));
-                let length: usize = length.map_or(0, |length| length.trim().parse().unwrap());
-                let begun = text.split("\r\n\r\n").nth(1).unwrap_or_default().len();
-                stream.read_exact(&mut vec![0; length.saturating_sub(begun)]).unwrap();
-                let is_head = head.starts_with(b"HEAD");
-                let body = if is_head { "" } else { body.as_str() };
-                let length = body.len();
-                // A client that has gone is no fault of the test's.
-                let _written = write!(
-                    stream,
-                    "HTTP/1.1 {status}\r\ncontent-type: application/xml\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
-                );
-            }
-        });
-        objects(format!("http://{address}"))
-    }
-
-    fn fault(code: &str) -> String {
-        format!(
-            "<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>in its own words</Message></Error>"
-        )
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_refusal_of_us_is_an_outage_that_says_what_to_set() {
-        for (status, code, set) in [
-            ("403 Forbidden", "AccessDenied", "storage.access_key"),
-            ("403 Forbidden", "InvalidAccessKeyId", "set storage.access_key"),
-            ("403 Forbidden", "SignatureDoesNotMatch", "set storage.secret_key"),
-            ("403 Forbidden", "RequestTimeTooSkewed", "clock"),
-            ("404 Not Found", "NoSuchBucket", "make 'orrery' by 'orrery migrate'"),
-            ("400 Bad Request", "AuthorizationHeaderMalformed", "storage.region"),
-        ] {
-            let error = store(status, fault(code)).get("avatars/x", 10).await.unwrap_err();
-            let told = error.to_string();
-            assert!(error.is_outage() && matches!(error, ObjectError::Misconfigured(_)), "{code}: {told}");
-            assert!(told.contains(set) && told.contains(code) && told.contains("in its own words"), "{told}");
-        }
-        let missing = store("404 Not Found", fault("NoSuchKey")).get("avatars/x", 10).await.unwrap_err();
-        assert!(matches!(missing, ObjectError::NotFound), "{missing}");
-        let wrong =
-            store("400 Bad Request", fault("InvalidArgument")).get("avatars/x", 10).await.unwrap_err();
-        assert!(!wrong.is_outage(), "{wrong}");
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_bucket_that_is_missing_is_named() {
-        let told = store("404 Not Found", String::new()).probe().await.unwrap_err().to_string();
-        assert!(told.contains("bucket 'orrery'") || told.contains("'orrery'"), "{told}");
-        assert!(!told.contains("object is not there"), "{told}");
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn an_object_that_was_not_removed_is_told_by_its_key() {
-        let body = "<?xml version=\"1.0\"?><DeleteResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">\
-                    <Error><Key>a</Key><Code>InternalError</Code><Message>m</Message></Error></DeleteResult>";
-        let error =
-            store("200 OK", body.to_owned()).delete(&["a".to_owned(), "b".to_owned()]).await.unwrap_err();
-        let ObjectError::Partly(kept) = &error else { panic!("{error}") };
-        assert_eq!(kept, &[("a".to_owned(), "InternalError".to_owned())]);
-        let all = store("200 OK", "<DeleteResult/>".to_owned());
-        assert!(all.delete(&["a".to_owned()]).await.is_ok());
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn a_store_that_is_away_is_told_in_words() {
-        let told = objects("http://127.0.0.1:1".to_owned()).probe().await.unwrap_err();
-        assert!(told.is_outage(), "{told}");
-        let told = told.to_string();
-        assert!(
-            told.contains("refused") && !told.contains('{') && !told.contains("DispatchFailure"),
-            "{told}"
-        );
-    }
-}
+mod tests;

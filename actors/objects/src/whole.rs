@@ -1,5 +1,7 @@
 //! Objects as streams of any length: one that is read from its beginning to its end, and one that is written in parts while its length is not known.
 
+use std::ops::RangeInclusive;
+
 use aws_sdk_s3::{
     primitives::ByteStream,
     types::{CompletedMultipartUpload, CompletedPart},
@@ -7,14 +9,14 @@ use aws_sdk_s3::{
 use bytes::{Bytes, BytesMut};
 use tokio::io::AsyncRead;
 
-use super::{ObjectError, Objects, patient};
+use super::{ObjectError, Objects, patient, traced};
 
 /// The first parts' length; each thousand parts it doubles, so that the 10,000 parts there may be are enough for terabytes.
 const PART_BYTES: usize = 8 * 1024 * 1024;
 
 /// An object that is read.
 pub struct Opened {
-    /// Its length.
+    /// The length of what is read.
     pub size_bytes: u64,
     /// Its media type.
     pub media_type: String,
@@ -47,19 +49,14 @@ pub struct Upload {
 }
 
 impl Objects {
-    /// Opens an object.
+    /// Opens an object, or the part of it from the first to the last byte of `part`.
     ///
     /// # Errors
     /// When it is not there, or the store is away.
-    pub async fn open(&self, key: &str) -> Result<Opened, ObjectError> {
-        let object = self
-            .client
-            .get_object()
-            .bucket(&self.bucket)
-            .key(key)
-            .send()
-            .await
-            .map_err(|error| self.failed(&error))?;
+    pub async fn open(&self, key: &str, part: Option<RangeInclusive<u64>>) -> Result<Opened, ObjectError> {
+        let range = part.map(|part| format!("bytes={}-{}", part.start(), part.end()));
+        let sending = self.client.get_object().bucket(&self.bucket).key(key).set_range(range).send();
+        let object = traced("GetObject", sending).await.map_err(|error| self.failed(&error))?;
         let size = object.content_length().and_then(|size| u64::try_from(size).ok());
         let size_bytes = size.ok_or_else(|| ObjectError::Refused(format!("{key} has no length")))?;
         let media_type = object.content_type().unwrap_or("application/octet-stream").to_owned();

@@ -28,6 +28,8 @@ pub struct Config {
     pub workers: usize,
     /// The address by which people reach this instance: issuer of tokens and base of every URL in answers.
     pub public_url: Url,
+    /// Where pictures are fetched instead, if a CDN copies them from `public_url`: put before `/avatars/...`.
+    pub cdn_url: Option<Url>,
     /// The audience of access tokens.
     pub audience: String,
     /// Threads that hash passwords.
@@ -85,6 +87,9 @@ pub struct Config {
     pub pictures_concurrency: usize,
     /// Results of pictures that are taken from the queue ahead of their work.
     pub pictures_capacity: usize,
+    /// How long an address that takes a picture straight into the bucket can be used.
+    #[serde(with = "humantime_serde")]
+    pub upload_lifetime: Duration,
     /// The longest pause in a body.
     #[serde(with = "humantime_serde")]
     pub body_timeout: Duration,
@@ -193,6 +198,7 @@ impl Default for Config {
             gateways: GATEWAYS.iter().map(|&network| network.to_owned()).collect(),
             workers: 2,
             public_url: Url::parse("http://127.0.0.1:8080").unwrap(),
+            cdn_url: None,
             audience: "orrery".to_owned(),
             hash_workers: 2,
             hash_queue: 64,
@@ -217,6 +223,7 @@ impl Default for Config {
             uploads_capacity: 0,
             pictures_concurrency: 8,
             pictures_capacity: 0,
+            upload_lifetime: Duration::from_secs(15 * 60),
             body_timeout: Duration::from_secs(15),
             retry_delay: Duration::from_secs(10),
             sweep_after: Duration::from_secs(24 * 3600),
@@ -244,6 +251,10 @@ impl Section for Config {
     fn validate(&self, faults: &mut Vec<String>) {
         if !matches!(self.public_url.scheme(), "http" | "https") || self.public_url.query().is_some() {
             faults.push("autha.public_url: must be an http or https address without a query".to_owned());
+        }
+        let is_base = |url: &Url| matches!(url.scheme(), "http" | "https") && url.query().is_none();
+        if self.cdn_url.as_ref().is_some_and(|url| !is_base(url) || url.fragment().is_some()) {
+            faults.push("autha.cdn_url: must be an http or https address without a query".to_owned());
         }
         if self.audience.is_empty() {
             faults.push("autha.audience: is empty; name who the tokens are for".to_owned());
@@ -292,6 +303,10 @@ impl Section for Config {
                 faults.push(format!("autha.{name}: must be 0 to 4096"));
             }
         }
+        // No S3 takes an older signature.
+        if self.upload_lifetime > Duration::from_secs(7 * DAY) {
+            faults.push("autha.upload_lifetime: must be at most 7days".to_owned());
+        }
         for (name, value) in [
             ("verify_lifetime", self.verify_lifetime),
             ("recover_lifetime", self.recover_lifetime),
@@ -300,6 +315,7 @@ impl Section for Config {
             ("audit_lifetime", self.audit_lifetime),
             ("throttle.window", self.throttle.window),
             ("throttle.longest_delay", self.throttle.longest_delay),
+            ("upload_lifetime", self.upload_lifetime),
             ("body_timeout", self.body_timeout),
             ("retry_delay", self.retry_delay),
             ("sweep_every", self.sweep_every),

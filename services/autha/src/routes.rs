@@ -42,6 +42,11 @@ pub static ROUTES: &[Route] = &[
         .bearer(WRITE_ACCOUNT)
         .rate(Rate::Upload),
     Route::get("/users/@me/avatar").method(Method::Delete).bearer(WRITE_ACCOUNT).rate(Rate::Write),
+    Route::post("/users/@me/avatar/upload").bearer(WRITE_ACCOUNT).rate(Rate::Upload),
+    Route::post("/users/@me/avatar/upload/{upload}")
+        .body(Body::Empty)
+        .bearer(WRITE_ACCOUNT)
+        .rate(Rate::Upload),
     Route::get("/users/@me/avatar/uploads/{upload}").bearer(READ_ACCOUNT),
     Route::get("/users/{id}").cached(),
     Route::get("/avatars/{id}").cached(),

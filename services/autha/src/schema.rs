@@ -118,7 +118,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    autha.variants (upload, width) {
+    autha.variants (upload, width, media_type) {
         upload -> Uuid,
         width -> Int4,
         object_key -> Text,

@@ -23,7 +23,7 @@ use crate::{
     maintenance::Maintenance,
     password::PasswordPool,
     picture::{
-        Uploads,
+        Uploads, incoming,
         results::{self, PictureResults},
         sweeper::Sweeper,
     },
@@ -159,6 +159,7 @@ impl Autha {
             objects: objects.clone(),
             clock: clock.clone(),
             after: config.sweep_after,
+            incoming_after: incoming::kept(config.upload_lifetime),
             every: config.sweep_every,
             shutdown: supervisor.shutdown_signal(),
         };
@@ -175,7 +176,7 @@ impl Autha {
             passwords,
             throttle,
             gateways: config.gateways.iter().filter_map(|network| network.parse().ok()).collect(),
-            links: Links::new(&config.public_url),
+            links: Links::new(&config.public_url).with_pictures(config.cdn_url.as_ref()),
             tells_of_uploads: parts.uploaded_events == UploadedEvents::Outbox,
             keys,
             issuer: Issuer { issuer: config.base().to_owned(), audience: config.audience.clone() },

@@ -21,6 +21,8 @@ pub struct Vault {
     pub refresh: Sealer,
     /// Answers kept for repeated requests.
     pub answers: Sealer,
+    /// Whose pictures wait in the bucket.
+    pub incoming: Sealer,
     /// Digests of who is throttled.
     pub throttle: Sealer,
     /// Addresses on their way to maily.
@@ -44,6 +46,7 @@ impl Vault {
             signing_keys: Sealer::new(master, "signing-keys")?,
             refresh: Sealer::new(master, "refresh-tokens")?,
             answers: Sealer::new(master, "answers")?,
+            incoming: Sealer::new(master, "incoming")?,
             throttle: Sealer::new(master, "throttle")?,
             mail: Sealer::new(mail, orrery_schemas::email::SEAL_PURPOSE)?,
             mail_details: Sealer::new(mail, orrery_schemas::email::DETAILS_PURPOSE)?,

@@ -5,6 +5,7 @@
 
 mod bodies;
 mod contract;
+mod direct;
 mod forge;
 mod framing;
 mod messages;

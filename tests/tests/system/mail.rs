@@ -106,3 +106,94 @@ async fn a_connection_lost_after_data_doubles_the_mail_under_one_message_id() ->
     ensure!(mails[0].message_id.is_some() && mails[0].message_id == mails[1].message_id);
     Ok(())
 }
+
+/// A report that a mail could not be delivered, as a mail server writes one (RFC 3464), to the sender of the mail's envelope.
+fn report(sender: &str, recipient: &str) -> String {
+    format!(
+        "Delivered-To: {sender}\r\nFrom: MAILER-DAEMON@mail.example\r\nTo: <{sender}>\r\nSubject: Undelivered\r\n\
+         MIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n\
+         --b\r\nContent-Type: text/plain\r\n\r\nsorry\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n\
+         Reporting-MTA: dns; mail.example\r\n\r\nFinal-Recipient: rfc822; {recipient}\r\nAction: failed\r\n\
+         Status: 5.1.1\r\n\r\n--b--\r\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bounce_suppresses_its_address_until_that_is_released() -> Result<()> {
+    let maildir = tempfile::tempdir()?;
+    let folder = maildir.path().to_str().context("a path that is no UTF-8")?;
+    let world = World::builder()
+        .env("ORRERY_MAILY__BOUNCES__ADDRESS", "bounces@orrery.example")
+        .env("ORRERY_MAILY__BOUNCES__MAILDIR", folder)
+        .start()
+        .await?;
+    let front = world.spawn(&["gateway", "autha"]).await?;
+    let mut maily = world.spawn(&["maily"]).await?;
+    let (gone, other) = (Person::new(), Person::new());
+    let client = world.client()?;
+    for person in [&gone, &other] {
+        client.sign_up(person).await?.expect(201)?;
+    }
+    world.smtp().wait_for(2, SOON).await?;
+    let sender = world.smtp().mails_to(&gone.email).first().context("no mail")?.from.clone();
+    ensure!(sender.starts_with("bounces+") && sender.ends_with("@orrery.example"), "{sender}");
+
+    // One is about a mail of ours. The other came to an address that proves nothing of whom it is about: anybody could have written it.
+    ensure!(maily.terminate(SOON).await?.success());
+    let new = maildir.path().join("new");
+    std::fs::create_dir_all(&new)?;
+    std::fs::write(new.join("1.forged"), report(&sender, &other.email))?;
+    std::fs::write(new.join("2.report"), report(&sender, &gone.email))?;
+    maily.restart().await?;
+    eventually(SOON, "both reports are read", async || {
+        (std::fs::read_dir(maildir.path().join("cur")).ok()?.count() == 2).then_some(())
+    })
+    .await?;
+    ensure!(world.database().count("SELECT count(*) FROM maily.suppressed").await? == 1);
+
+    let recover = async |person: &Person| {
+        let request = client.request(reqwest::Method::POST, "/recover/request");
+        let body = serde_json::json!({ "email": person.email });
+        client.send(request.json(&body)).await?.expect(202)
+    };
+    recover(&gone).await?;
+    recover(&other).await?;
+    let letter = dead_letter(&world).await?;
+    ensure!(letter["reason"].as_str().is_some_and(|reason| reason.contains("5.1.1")), "{letter}");
+    ensure!(!letter.to_string().contains(&gone.email), "the letter names the address");
+    world.smtp().wait_for(3, SOON).await?;
+    ensure!(world.smtp().mails_to(&other.email).len() == 2 && world.smtp().mails_to(&gone.email).len() == 1);
+
+    let released = world.run(&["mail", "release", &gone.email], SOON).await?;
+    ensure!(released.status.success(), "{}", released.output);
+    recover(&gone).await?;
+    world.smtp().wait_for(4, SOON).await?;
+    ensure!(world.smtp().mails_to(&gone.email).len() == 2);
+    drop(front);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_whose_link_is_over_is_not_sent() -> Result<()> {
+    let world = World::builder().env("ORRERY_AUTHA__RECOVER_LIFETIME", "1s").start().await?;
+    let _front = world.spawn(&["gateway", "autha"]).await?;
+    let person = Person::new();
+    let client = world.client()?.signed_up(&person).await?;
+    let request = client.request(reqwest::Method::POST, "/recover/request");
+    let body = serde_json::json!({ "email": person.email });
+    client.send(request.json(&body)).await?.expect(202)?;
+    eventually(SOON, "the link is over", async || {
+        let sql = "SELECT count(*) FROM bus.outbox WHERE data->>'template' = 'recover' \
+                   AND NOT EXISTS (SELECT FROM autha.challenges WHERE purpose = 'recover' AND expires_at > now())";
+        (world.database().count(sql).await.ok()? == 1).then_some(())
+    })
+    .await?;
+    let _maily = world.spawn(&["maily"]).await?;
+    let letter = dead_letter(&world).await?;
+    ensure!(letter["reason"].as_str().is_some_and(|reason| reason.contains("has expired")), "{letter}");
+    ensure!(letter["attempts"] == 1, "{letter}");
+    // The welcome came; nothing else did.
+    world.smtp().wait_for(1, SOON).await?;
+    ensure!(world.smtp().mails_to(&person.email).len() == 1, "{:?}", world.smtp().mails());
+    Ok(())
+}

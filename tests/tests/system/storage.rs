@@ -3,22 +3,37 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use orrery_tests::{Person, World, deadline::eventually, pictures};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
+    sync::watch,
 };
 
 const SOON: Duration = Duration::from_secs(40);
 /// Long enough for several probes, each of which the client itself repeats.
 const PROBES: usize = 6;
+
+/// So much of an answer passes before it is held or breaks off.
+const FIRST_BYTES: usize = 4096;
+
+/// How objects that are read pass.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Flow {
+    #[default]
+    Free,
+    /// The rest is held.
+    Held,
+    /// There is no rest.
+    Broken,
+}
 
 /// A way to the store that takes or deletes no objects while it is told so; every connection carries one request.
 #[derive(Clone, Default)]
@@ -28,6 +43,9 @@ struct Door {
     kept: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
     read: Arc<AtomicUsize>,
+    flow: Arc<watch::Sender<Flow>>,
+    /// Parts of objects that were asked for.
+    parts: Arc<Mutex<Vec<String>>>,
 }
 
 impl Door {
@@ -66,11 +84,25 @@ impl Door {
         }
         if head.starts_with(b"GET ") {
             self.read.fetch_add(1, Ordering::SeqCst);
+            let lines = String::from_utf8_lossy(&head).to_ascii_lowercase();
+            let part = lines.lines().find_map(|line| line.strip_prefix("range: ")).map(str::to_owned);
+            self.parts.lock().unwrap_or_else(PoisonError::into_inner).extend(part);
         }
+        let mut flow = self.flow.subscribe();
+        let is_held = head.starts_with(b"GET ") && *flow.borrow() != Flow::Free;
         let line = head.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         let mut store = TcpStream::connect(store).await?;
         let (first, rest) = head.split_at(line);
         store.write_all(&[first, b"connection: close\r\n", rest].concat()).await?;
+        if is_held {
+            let mut answer = vec![0; FIRST_BYTES];
+            store.read_exact(&mut answer).await?;
+            client.write_all(&answer).await?;
+            let flow = *flow.wait_for(|flow| *flow != Flow::Held).await?;
+            if flow == Flow::Broken {
+                return Ok(());
+            }
+        }
         copy_bidirectional(&mut client, &mut store).await?;
         Ok(())
     }
@@ -203,5 +235,52 @@ async fn a_wrong_key_or_bucket_of_ours_is_no_fault_of_a_picture() -> Result<()> 
         ensure!(done["status"] == "done", "{setting:?}: {done}");
         drop(right);
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_picture_reaches_its_client_as_the_store_gives_it_and_a_part_is_all_that_is_asked_for() -> Result<()>
+{
+    let world = World::start().await?;
+    let door = Door::default();
+    let endpoint = format!("http://{}", door.open(world.proxies().storage.addr()).await?);
+    let _service = world.spawn_with(&[], &[("ORRERY_STORAGE__ENDPOINT", &endpoint)]).await?;
+    let client = world.client()?.signed_up(&Person::new()).await?;
+    let taken = client.put_avatar(pictures::astronaut()?, "image/jpeg").await?.expect(202)?;
+    client.wait_upload(taken.location()?, SOON).await?;
+    let me = client.me().await?.expect(200)?.body;
+    let address = me["icon"][0]["url"].as_str().context("no picture")?.to_owned();
+    // The gateway keeps no parts: each of these comes from the store.
+    let ask = |range: &str| client.request(reqwest::Method::GET, &address).header("range", range);
+    let whole = client.send(ask("bytes=0-")).await?.expect(206)?.bytes;
+    ensure!(whole.len() > 4 * FIRST_BYTES, "{} bytes", whole.len());
+
+    let part = client.send(ask("bytes=5000-5099")).await?.expect(206)?;
+    ensure!(Some(&*part.bytes) == whole.get(5000..5100));
+    let last = client.send(ask("bytes=-10")).await?.expect(206)?;
+    ensure!(last.bytes.len() == 10 && whole.ends_with(&last.bytes));
+    let end = whole.len() - 1;
+    let asked = door.parts.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    ensure!(
+        asked == [format!("bytes=0-{end}"), "bytes=5000-5099".to_owned(), format!("bytes={}-{end}", end - 9)],
+        "{asked:?}"
+    );
+
+    door.flow.send_replace(Flow::Held);
+    let mut answer = ask("bytes=0-").send().await?;
+    let mut came = answer.chunk().await?.context("nothing came")?.to_vec();
+    ensure!(came.len() < FIRST_BYTES, "{} bytes came of what was held", came.len());
+    door.flow.send_replace(Flow::Free);
+    while let Some(chunk) = answer.chunk().await? {
+        came.extend_from_slice(&chunk);
+    }
+    ensure!(came == *whole, "{} bytes instead of {}", came.len(), whole.len());
+
+    door.flow.send_replace(Flow::Broken);
+    let broken = ask("bytes=0-").send().await?;
+    ensure!(broken.bytes().await.is_err(), "half a picture passes as a whole one");
+    door.flow.send_replace(Flow::Free);
+    let again = client.send(ask("bytes=0-")).await?.expect(206)?;
+    ensure!(again.bytes == whole);
     Ok(())
 }

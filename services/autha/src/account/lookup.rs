@@ -7,7 +7,10 @@ use orrery_seal::sha256;
 use orrery_store::StoreError;
 use uuid::Uuid;
 
-use crate::schema::{accounts, public_keys, tombstones, uploads, variants};
+use crate::{
+    picture::delivery::Format,
+    schema::{accounts, public_keys, tombstones, uploads, variants},
+};
 
 /// An account's public side, and its state.
 #[derive(Debug, Clone, Queryable, Selectable)]
@@ -50,8 +53,8 @@ pub struct Icon {
     pub public: Uuid,
     /// Width and height in pixels.
     pub width: i32,
-    /// Its media type.
-    pub media_type: String,
+    /// Its format.
+    pub format: Format,
 }
 
 /// A picture in the bucket.
@@ -59,8 +62,8 @@ pub struct Icon {
 pub struct Stored {
     /// Where it lies; the last part of the key begins with its digest.
     pub object_key: String,
-    /// Its media type.
-    pub media_type: String,
+    /// Its length.
+    pub size_bytes: u64,
 }
 
 /// A public key of a profile.
@@ -159,7 +162,7 @@ pub async fn candidate_by_email(
         .optional()?)
 }
 
-/// The pictures of an upload, largest first.
+/// The pictures of an upload, largest first; of one size WebP before JPEG.
 ///
 /// # Errors
 /// When the database refuses.
@@ -170,11 +173,14 @@ pub async fn icons(connection: &mut AsyncPgConnection, upload: Uuid) -> Result<V
     let Some(public) = public else { return Ok(Vec::new()) };
     let rows: Vec<(i32, String)> = variants::table
         .filter(variants::upload.eq(upload))
-        .order(variants::width.desc())
+        .order((variants::width.desc(), variants::media_type.desc()))
         .select((variants::width, variants::media_type))
         .load(connection)
         .await?;
-    Ok(rows.into_iter().map(|(width, media_type)| Icon { public, width, media_type }).collect())
+    let icon = |(width, media_type): (i32, String)| {
+        Some(Icon { public, width, format: Format::of_media_type(&media_type)? })
+    };
+    Ok(rows.into_iter().filter_map(icon).collect())
 }
 
 /// One picture by its public id, if its account is there.
@@ -185,6 +191,7 @@ pub async fn picture(
     connection: &mut AsyncPgConnection,
     public: Uuid,
     width: i32,
+    format: Format,
 ) -> Result<Option<Stored>, StoreError> {
     let upload: Option<Uuid> = uploads::table
         .filter(uploads::public.eq(public))
@@ -193,13 +200,15 @@ pub async fn picture(
         .await
         .optional()?;
     let Some(upload) = upload else { return Ok(None) };
-    let row: Option<(String, String)> = variants::table
-        .find((upload, width))
-        .select((variants::object_key, variants::media_type))
+    let row: Option<(String, i64)> = variants::table
+        .find((upload, width, format.media_type()))
+        .select((variants::object_key, variants::size_bytes))
         .first(connection)
         .await
         .optional()?;
-    Ok(row.map(|(object_key, media_type)| Stored { object_key, media_type }))
+    let stored =
+        |(object_key, size_bytes)| Some(Stored { object_key, size_bytes: u64::try_from(size_bytes).ok()? });
+    Ok(row.and_then(stored))
 }
 
 /// The public keys of an account, oldest first.

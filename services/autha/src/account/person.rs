@@ -36,8 +36,8 @@ pub fn person(links: &Links, profile: &Profile, form: Form) -> Value {
         .map(|icon| {
             json!({
                 "type": "Image",
-                "mediaType": icon.media_type,
-                "url": links.picture(icon.public, icon.width),
+                "mediaType": icon.format.media_type(),
+                "url": links.picture(icon),
                 "width": icon.width,
                 "height": icon.width,
             })

@@ -1,4 +1,5 @@
-//! `PUT` and `DELETE /users/@me/avatar`, and the state of an upload. The body streams to the bucket; nothing holds it whole.
+//! `PUT` and `DELETE /users/@me/avatar`, and the state of an upload. The body streams to the bucket; nothing holds it whole. Pictures that
+//! reach the bucket without us are `direct`'s, and are taken in here.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -30,10 +31,18 @@ const CHUNKS: usize = 2;
 /// So much of a body is held until its header was seen; metadata may be longer, and is then looked through while the body streams.
 const HELD_BYTES: usize = 64 * 1024;
 
+/// Where a picture comes from.
+pub enum Source {
+    /// Its owner's request.
+    Client(Payload),
+    /// The bucket, into which its owner put it.
+    Bucket(mpsc::Receiver<Result<Bytes, std::io::Error>>),
+}
+
 /// A body whose first bytes were seen to begin a picture.
 struct Checked {
     start: Bytes,
-    payload: Payload,
+    source: Source,
     /// Where the header has not ended yet.
     check: Option<Check>,
 }
@@ -47,24 +56,39 @@ pub async fn put(
     let account = bearer::principal(&request, &app, scope::WRITE_ACCOUNT).await?.account;
     let format = declared_format(&request)?;
     let size_bytes = declared_size(&request)?;
+    admitted(&app, take(&request, &app, account, format, size_bytes, Source::Client(payload))).await
+}
+
+/// Has an upload done once it is its turn.
+///
+/// # Errors
+/// 503 where too many wait already.
+pub async fn admitted(
+    app: &AppState,
+    taking: impl Future<Output = Result<HttpResponse, Problem>>,
+) -> Result<HttpResponse, Problem> {
     let upload = app.uploads.admit().await;
     let upload = upload.map_err(|_| fault::unavailable("too many pictures are being uploaded right now"))?;
-    let taken = upload.run(take(&request, &app, account, format, size_bytes, payload)).await;
+    let taken = upload.run(taking).await;
     let answer = taken.map_err(|error| fault::send(&error))??;
     upload.done();
     Ok(answer)
 }
 
-/// Takes a picture that was admitted. It stays in the task of its request, whose body cannot leave it.
-async fn take(
+/// Takes a picture that was admitted: checks its header, keeps it, and makes it the wanted one. It stays in the task of its request, whose
+/// body cannot leave it.
+///
+/// # Errors
+/// What is wrong with the picture, or that it cannot be kept.
+pub async fn take(
     request: &HttpRequest,
     app: &AppState,
     account: Account,
     format: Format,
     size_bytes: u64,
-    payload: Payload,
+    source: Source,
 ) -> Result<HttpResponse, Problem> {
-    let checked = check_start(app, format, payload).await?;
+    let checked = check_start(app, format, source).await?;
 
     let upload = UploadId(app.random.uuid_v7(&app.clock));
     let object_key = format!("{PREFIX}{}/{upload}/original.{}", account.id, format.extension());
@@ -142,7 +166,14 @@ fn declared_size(request: &HttpRequest) -> Result<u64, Problem> {
     Ok(size)
 }
 
-async fn next(app: &AppState, payload: &mut Payload) -> Result<Option<Bytes>, Problem> {
+async fn next(app: &AppState, source: &mut Source) -> Result<Option<Bytes>, Problem> {
+    let payload = match source {
+        Source::Client(payload) => payload,
+        Source::Bucket(chunks) => {
+            let chunk = chunks.recv().await.transpose();
+            return chunk.map_err(|_| fault::unavailable("the picture could not be fetched"));
+        }
+    };
     match tokio::time::timeout(app.config.body_timeout, payload.next()).await {
         Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
         Ok(Some(Err(_))) => Err(Problem::new(Code::Malformed, "the body broke off; send the picture again")),
@@ -155,20 +186,20 @@ async fn next(app: &AppState, payload: &mut Payload) -> Result<Option<Bytes>, Pr
     }
 }
 
-async fn check_start(app: &AppState, format: Format, mut payload: Payload) -> Result<Checked, Problem> {
+async fn check_start(app: &AppState, format: Format, mut source: Source) -> Result<Checked, Problem> {
     let mut start = BytesMut::new();
     let mut check = Check::new(format);
     loop {
-        let Some(chunk) = next(app, &mut payload).await? else {
+        let Some(chunk) = next(app, &mut source).await? else {
             check.finish()?;
-            return Ok(Checked { start: start.freeze(), payload, check: None });
+            return Ok(Checked { start: start.freeze(), source, check: None });
         };
         start.extend_from_slice(&chunk);
         if check.push(&chunk)? {
-            return Ok(Checked { start: start.freeze(), payload, check: None });
+            return Ok(Checked { start: start.freeze(), source, check: None });
         }
         if start.len() >= HELD_BYTES {
-            return Ok(Checked { start: start.freeze(), payload, check: Some(check) });
+            return Ok(Checked { start: start.freeze(), source, check: Some(check) });
         }
     }
 }
@@ -176,10 +207,10 @@ async fn check_start(app: &AppState, format: Format, mut payload: Payload) -> Re
 /// The next chunk, looked at where the header has not ended yet.
 async fn next_checked(
     app: &AppState,
-    payload: &mut Payload,
+    source: &mut Source,
     check: &mut Option<Check>,
 ) -> Result<Option<Bytes>, Problem> {
-    let chunk = next(app, payload).await?;
+    let chunk = next(app, source).await?;
     if let Some(mut pending) = check.take() {
         match &chunk {
             Some(chunk) if !pending.push(chunk)? => *check = Some(pending),
@@ -198,7 +229,7 @@ async fn store(
     size_bytes: u64,
     checked: Checked,
 ) -> Result<String, Problem> {
-    let Checked { start, mut payload, mut check } = checked;
+    let Checked { start, mut source, mut check } = checked;
     let (chunks, received) = mpsc::channel::<Result<Bytes, std::io::Error>>(CHUNKS);
     let (objects, key) = (app.objects.clone(), key.to_owned());
     let written = app.main.spawn(in_current(async move {
@@ -209,7 +240,7 @@ async fn store(
     let mut fault = None;
     while let Some(bytes) = chunk {
         // The next one is looked at before this one is sent: a body that is refused at its end must not be whole in the bucket.
-        chunk = match next_checked(app, &mut payload, &mut check).await {
+        chunk = match next_checked(app, &mut source, &mut check).await {
             Ok(chunk) => chunk,
             Err(problem) => {
                 let _gone = chunks.send(Err(std::io::ErrorKind::UnexpectedEof.into())).await.is_err();

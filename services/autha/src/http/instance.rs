@@ -93,8 +93,8 @@ pub async fn webfinger(app: Data<AppState>, query: Query<Resource>) -> Result<Ht
     ];
     if account.icon_upload.is_some() {
         let picture = app.links.of(&format!("/avatars/{}", account.vanity));
-        links
-            .push(json!({ "rel": "http://webfinger.net/rel/avatar", "type": "image/webp", "href": picture }));
+        // Its type is negotiated.
+        links.push(json!({ "rel": "http://webfinger.net/rel/avatar", "href": picture }));
     }
     let document = json!({
         "subject": format!("acct:{}@{}", account.vanity, app.links.domain()),

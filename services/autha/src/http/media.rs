@@ -1,28 +1,20 @@
-//! Pictures as everybody sees them: `/avatars/{id}` leads to a variant, whose address holds its digest and never changes.
+//! `/avatars/{id}`: leads to a variant of somebody's picture in the size and format that are asked for, at its own address, here or at a
+//! CDN. What is at that address lives in `variant`.
 
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header,
-    web::{Bytes, Data, Path, Query},
+    web::{Data, Path, Query},
 };
-use orrery_observability::trace::in_current;
 use orrery_schemas::problems::Code;
 use orrery_web::problem::Problem;
 use serde::Deserialize;
-use uuid::Uuid;
 
-use super::{AppState, fault, profile};
+use super::{AppState, negotiate, profile};
 use crate::{
-    account::lookup,
-    picture::{
-        delivery::{Span, Wanted, wanted},
-        placeholder::svg,
-    },
+    account::lookup::Icon,
+    picture::{delivery::Format, placeholder::svg},
 };
-
-/// The largest variant that is served.
-const LIMIT_BYTES: u64 = 4 * 1024 * 1024;
-const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 
 /// The wanted size.
 #[derive(Deserialize)]
@@ -33,6 +25,7 @@ pub struct Size {
 
 /// Leads to the current picture.
 pub async fn current(
+    request: HttpRequest,
     app: Data<AppState>,
     id: Path<String>,
     wanted: Query<Size>,
@@ -50,51 +43,30 @@ pub async fn current(
     };
     let account = profile::by_id(&app, &id).await?;
     let icons = profile::icons(&app, &account).await?;
-    // Largest first: the last that is large enough is the smallest of those.
-    let icon = icons.iter().rev().find(|icon| icon.width >= size).or_else(|| icons.first());
-    let Some(icon) = icon else { return Ok(placeholder(&account.username)) };
-    let mut answer = HttpResponse::Found()
-        .insert_header((header::LOCATION, app.links.picture(icon.public, icon.width)))
-        .insert_header((header::CACHE_CONTROL, "public, max-age=60"))
-        .finish();
+    let is_choice = icons.iter().any(|icon| icons.first().is_some_and(|first| first.format != icon.format));
+    let Some(icon) = chosen(&icons, size, negotiate::picture(&request)) else {
+        return Ok(placeholder(&account.username));
+    };
+    let mut answer = HttpResponse::Found();
+    answer
+        .insert_header((header::LOCATION, app.links.picture(icon)))
+        .insert_header((header::CACHE_CONTROL, "public, max-age=60"));
+    // Where there is one format, whoever asks gets it: caches need not tell them apart.
+    if is_choice {
+        answer.insert_header((header::VARY, "Accept"));
+    }
+    let mut answer = answer.finish();
     profile::tag(&mut answer, &account);
     Ok(answer)
 }
 
-/// One variant. Whether it is there is looked up first, whatever the client has already.
-pub async fn variant(
-    request: HttpRequest,
-    app: Data<AppState>,
-    path: Path<(String, String)>,
-) -> Result<HttpResponse, Problem> {
-    let (picture, file) = path.into_inner();
-    let absent = || Problem::new(Code::NotFound, "no picture is here");
-    let picture: Uuid = picture.parse().map_err(|_| absent())?;
-    let width = file.strip_suffix(".webp").filter(|width| is_width(width)).ok_or_else(absent)?;
-    let width: i32 = width.parse().map_err(|_| absent())?;
-    let stored = app
-        .pool
-        .run(move |mut connection| async move { lookup::picture(&mut connection, picture, width).await })
-        .await
-        .map_err(|error| fault::store(&error))?
-        .ok_or_else(absent)?;
-    let name =
-        stored.object_key.rsplit('/').next().and_then(|name| name.split('.').next()).unwrap_or_default();
-    let etag = format!("\"{name}\"");
-    if matches(&request, &etag) {
-        return Ok(HttpResponse::NotModified()
-            .insert_header((header::ETAG, etag))
-            .insert_header((header::CACHE_CONTROL, IMMUTABLE))
-            .finish());
-    }
-    let (objects, key) = (app.objects.clone(), stored.object_key.clone());
-    let body = app
-        .main
-        .spawn(in_current(async move { objects.get(&key, LIMIT_BYTES).await }))
-        .await
-        .map_err(|_| fault::unavailable("the picture could not be fetched"))?
-        .map_err(|error| fault::objects(&error))?;
-    Ok(part(&request, &stored.media_type, &etag, &body))
+/// The smallest that is not smaller than `size`, else the largest; in that format where there is one.
+fn chosen(icons: &[Icon], size: i32, format: Format) -> Option<&Icon> {
+    let has = icons.iter().any(|icon| icon.format == format);
+    // Largest first: the last that is large enough is the smallest of those.
+    let mut fitting = icons.iter().filter(|icon| !has || icon.format == format);
+    let largest = fitting.clone().next();
+    fitting.rfind(|icon| icon.width >= size).or(largest)
 }
 
 /// What is shown of people without a picture. It is an SVG of ours, and may do nothing all the same.
@@ -107,56 +79,30 @@ fn placeholder(name: &str) -> HttpResponse {
         .body(svg(name))
 }
 
-/// A body that never changes, or the part of it that is asked for (RFC 9110, 14 and 13.1.5).
-fn part(request: &HttpRequest, media_type: &str, etag: &str, body: &Bytes) -> HttpResponse {
-    let text = |name| request.headers().get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
-    // A part of another body is of no use to who asks for this one.
-    let is_same = text(header::IF_RANGE).is_none_or(|tag| tag == etag);
-    let wanted = wanted(text(header::RANGE).filter(|_| is_same), body.len());
-    let (mut response, body) = match wanted {
-        Wanted::All => (HttpResponse::Ok(), body.clone()),
-        Wanted::Part(Span { first, last }) => {
-            let mut response = HttpResponse::PartialContent();
-            response.insert_header((header::CONTENT_RANGE, format!("bytes {first}-{last}/{}", body.len())));
-            (response, body.slice(first..=last))
-        }
-        Wanted::Nothing => {
-            let range = format!("bytes */{}", body.len());
-            return HttpResponse::RangeNotSatisfiable()
-                .insert_header((header::CONTENT_RANGE, range))
-                .finish();
-        }
-    };
-    response
-        .content_type(media_type)
-        .insert_header((header::ACCEPT_RANGES, "bytes"))
-        .insert_header((header::ETAG, etag))
-        .insert_header((header::CACHE_CONTROL, IMMUTABLE))
-        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .body(body)
-}
-
-/// One spelling of one number, so that a picture has one address.
-fn is_width(text: &str) -> bool {
-    (1..=4).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0')
-}
-
-/// Whether the client has it already (RFC 9110, If-None-Match, weak comparison).
-fn matches(request: &HttpRequest, etag: &str) -> bool {
-    request.headers().get_all(header::IF_NONE_MATCH).filter_map(|value| value.to_str().ok()).any(|list| {
-        list.split(',').map(str::trim).any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
-    fn a_width_has_one_spelling() {
-        assert!(is_width("512"));
-        for text in ["", "0", "064", "+64", "-1", "12345", "original", "../x"] {
-            assert!(!is_width(text), "{text}");
+    fn size_and_format_are_chosen_among_what_is_there() {
+        let icon = |width, format| Icon { public: Uuid::nil(), width, format };
+        let all: Vec<Icon> = [512, 256, 64]
+            .into_iter()
+            .flat_map(|width| [icon(width, Format::WebP), icon(width, Format::Jpeg)])
+            .collect();
+        let one = [icon(512, Format::WebP), icon(64, Format::WebP)];
+        for (icons, size, asked, expected) in [
+            (&all[..], 100, Format::WebP, Some((256, Format::WebP))),
+            (&all[..], 100, Format::Jpeg, Some((256, Format::Jpeg))),
+            (&all[..], i32::MAX, Format::Jpeg, Some((512, Format::Jpeg))),
+            (&all[..], 1, Format::WebP, Some((64, Format::WebP))),
+            (&one[..], 100, Format::Jpeg, Some((512, Format::WebP))),
+            (&[], 100, Format::Jpeg, None),
+        ] {
+            let found = chosen(icons, size, asked).map(|icon| (icon.width, icon.format));
+            assert_eq!(found, expected, "{size} {asked:?}");
         }
     }
 }

@@ -7,6 +7,7 @@ mod avatar;
 mod bearer;
 mod body;
 mod caller;
+mod direct;
 mod export;
 mod fault;
 mod fields;
@@ -22,6 +23,7 @@ mod session;
 mod sign_up;
 mod trace;
 mod upload_check;
+mod variant;
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -125,10 +127,12 @@ fn handled(route: &Route, by: actix_web::Route) -> Option<actix_web::Route> {
         (Method::Delete, "/users/@me/sessions/{session}") => by.to(session::end),
         (Method::Put, "/users/@me/avatar") => by.to(avatar::put),
         (Method::Delete, "/users/@me/avatar") => by.to(avatar::delete),
+        (Method::Post, "/users/@me/avatar/upload") => by.to(direct::ask),
+        (Method::Post, "/users/@me/avatar/upload/{upload}") => by.to(direct::complete),
         (Method::Get, "/users/@me/avatar/uploads/{upload}") => by.to(avatar::status),
         (Method::Get, "/users/{id}") => by.to(profile::user),
         (Method::Get, "/avatars/{id}") => by.to(media::current),
-        (Method::Get, "/avatars/{picture}/{file}") => by.to(media::variant),
+        (Method::Get, "/avatars/{picture}/{file}") => by.to(variant::variant),
         (Method::Get, "/status.json") => by.to(instance::status),
         (Method::Get, "/.well-known/jwks.json") => by.to(instance::jwks),
         (Method::Get, "/.well-known/openid-configuration") => by.to(instance::discovery),

@@ -1,4 +1,5 @@
-//! Which of both forms of a profile is wanted (RFC 9110, 12.5.1). `Accept` is parsed by actix-web; the media types are compared here.
+//! Which form of a profile and which format of a picture is wanted (RFC 9110, 12.5.1). `Accept` is parsed by actix-web; the media types are
+//! compared here.
 
 use actix_web::{
     HttpRequest,
@@ -6,7 +7,7 @@ use actix_web::{
     mime::{self, Mime},
 };
 
-use crate::account::person::Form;
+use crate::{account::person::Form, picture::delivery::Format};
 
 const ACTIVITY_STREAMS: &str = "https://www.w3.org/ns/activitystreams";
 
@@ -83,6 +84,30 @@ pub fn form(request: &HttpRequest) -> (Form, &'static str) {
     best
 }
 
+/// The wanted format of a picture. Browsers that show WebP name it; those that do not ask for `image/*` or `*/*` all the same, so that only the
+/// name counts.
+pub fn picture(request: &HttpRequest) -> Format {
+    let accept = Accept::parse(request).map(|accept| accept.0).unwrap_or_default();
+    let of = |subtype: &str| {
+        let fitting = accept.iter().filter_map(|range| {
+            let closeness = match (range.item.type_(), range.item.subtype()) {
+                (mime::IMAGE, found) if found == subtype => 3,
+                (mime::IMAGE, mime::STAR) => 2,
+                (mime::STAR, mime::STAR) => 1,
+                _ => return None,
+            };
+            Some((closeness, range.quality))
+        });
+        fitting.max()
+    };
+    match of("webp") {
+        Some((3, webp)) if webp > Quality::ZERO && of("jpeg").is_none_or(|(_, jpeg)| webp >= jpeg) => {
+            Format::WebP
+        }
+        _ => Format::Jpeg,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use actix_web::test::TestRequest;
@@ -95,6 +120,29 @@ mod tests {
             request = request.append_header(("Accept", *line));
         }
         form(&request.to_http_request()).1
+    }
+
+    #[test]
+    fn a_picture_is_webp_for_who_names_it() {
+        for (accept, wanted) in [
+            (&[][..], Format::Jpeg),
+            (&["*/*"], Format::Jpeg),
+            // Internet Explorer 11 and Safari 13.
+            (&["image/png, image/svg+xml, image/*;q=0.8, */*;q=0.5"], Format::Jpeg),
+            // Chromium, and Firefox of 2024.
+            (&["image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0.8"], Format::WebP),
+            (&["image/avif,image/webp,*/*"], Format::WebP),
+            (&["Image/WebP;q=0.5", "image/*;q=0.4"], Format::WebP),
+            (&["image/webp;q=0.5, image/jpeg"], Format::Jpeg),
+            (&["image/webp;q=0"], Format::Jpeg),
+            (&["nonsense"], Format::Jpeg),
+        ] {
+            let mut request = TestRequest::default();
+            for line in accept {
+                request = request.append_header(("Accept", *line));
+            }
+            assert_eq!(picture(&request.to_http_request()), wanted, "{accept:?}");
+        }
     }
 
     #[test]

@@ -1,12 +1,51 @@
-//! How much of a variant a client gets: ranges (RFC 9110, 14.2). Pure; a header in, an answer out.
+//! What a client gets of a picture: in which format, and how much of it, ranges (RFC 9110, 14.2). Pure; a header in, an answer out.
+
+/// A format that pictures are delivered in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// WebP.
+    WebP,
+    /// JPEG, for clients that know no WebP.
+    Jpeg,
+}
+
+impl Format {
+    const ALL: [Self; 2] = [Self::WebP, Self::Jpeg];
+
+    /// Its media type.
+    pub const fn media_type(self) -> &'static str {
+        match self {
+            Self::WebP => "image/webp",
+            Self::Jpeg => "image/jpeg",
+        }
+    }
+
+    /// The ending of addresses, without the dot.
+    pub const fn extension(self) -> &'static str {
+        match self {
+            Self::WebP => "webp",
+            Self::Jpeg => "jpg",
+        }
+    }
+
+    /// The one of that media type.
+    pub fn of_media_type(media_type: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.media_type() == media_type)
+    }
+
+    /// The one of that ending.
+    pub fn of_extension(extension: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.extension() == extension)
+    }
+}
 
 /// A part of a body, first and last byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
     /// The first byte.
-    pub first: usize,
+    pub first: u64,
     /// The last byte, which is among them.
-    pub last: usize,
+    pub last: u64,
 }
 
 /// What a `Range` header wants.
@@ -21,14 +60,14 @@ pub enum Wanted {
 }
 
 /// What a `Range` header wants of a body of so many bytes.
-pub fn wanted(range: Option<&str>, length: usize) -> Wanted {
+pub fn wanted(range: Option<&str>, length: u64) -> Wanted {
     let Some(part) = range.and_then(|range| range.strip_prefix("bytes=")).filter(|part| !part.contains(','))
     else {
         return Wanted::All;
     };
     let Some((first, last)) = part.trim().split_once('-') else { return Wanted::All };
     let number = |text: &str| {
-        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<usize>().ok()).flatten()
+        text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten()
     };
     let span = match (first, last) {
         ("", count) => match number(count) {

@@ -1,6 +1,7 @@
 //! Pictures: taking uploads, what becomes of them, the sweeper. Nothing here decodes one; that is spinoza's.
 
 pub mod delivery;
+pub mod incoming;
 pub mod placeholder;
 mod replace;
 pub mod results;

@@ -14,7 +14,7 @@ use orrery_supervise::{Actor, ActorError, Handle, Life, Progress, Shutdown, Tick
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::PREFIX;
+use super::{PREFIX, incoming};
 use crate::{
     export,
     schema::{accounts, uploads},
@@ -37,6 +37,8 @@ pub enum SweepError {
 enum Kind {
     Picture,
     Archive,
+    /// What was put straight into the bucket and not taken in.
+    Incoming,
 }
 
 impl Kind {
@@ -44,6 +46,7 @@ impl Kind {
         match self {
             Self::Picture => PREFIX,
             Self::Archive => export::PREFIX,
+            Self::Incoming => incoming::PREFIX,
         }
     }
 }
@@ -59,6 +62,8 @@ pub struct Sweeper {
     pub clock: Clock,
     /// How old an unnamed object must be.
     pub after: Duration,
+    /// How old one that waits to be taken in must be.
+    pub incoming_after: chrono::Duration,
     /// How often to look.
     pub every: Duration,
     /// What it shows of its work.
@@ -90,8 +95,13 @@ impl Handle<Tick> for Sweeper {
 
 impl Sweeper {
     /// Whether it is so old that no request is still about to name it.
-    fn is_old(&self, object: &Listed, now: DateTime<Utc>) -> bool {
-        let after = chrono::Duration::from_std(self.after).unwrap_or(chrono::Duration::MAX);
+    fn is_old(&self, kind: Kind, object: &Listed, now: DateTime<Utc>) -> bool {
+        let after = match kind {
+            Kind::Picture | Kind::Archive => {
+                chrono::Duration::from_std(self.after).unwrap_or(chrono::Duration::MAX)
+            }
+            Kind::Incoming => self.incoming_after,
+        };
         written_at(object, now).is_some_and(|written| now - written > after)
     }
 
@@ -104,7 +114,7 @@ impl Sweeper {
     /// Looks at each object of the bucket; what is left at a shutdown is looked at another time.
     async fn sweep(&self) -> Result<usize, SweepError> {
         let mut removed = 0;
-        for kind in [Kind::Picture, Kind::Archive] {
+        for kind in [Kind::Picture, Kind::Archive, Kind::Incoming] {
             removed += self.sweep_all(kind).await?;
         }
         Ok(removed)
@@ -117,13 +127,14 @@ impl Sweeper {
             let page = self.objects.list(kind.prefix(), from).await?;
             let now = self.clock.now();
             let old: Vec<Listed> =
-                page.objects.into_iter().filter(|object| self.is_old(object, now)).collect();
+                page.objects.into_iter().filter(|object| self.is_old(kind, object, now)).collect();
             let ids: Vec<Uuid> = old.iter().filter_map(|object| id_of(&object.key)).collect();
             let named = {
                 let mut connection = self.pool.get().await?;
                 match kind {
                     Kind::Picture => named(&mut connection, &ids).await?,
                     Kind::Archive => export::named(&mut connection, &ids).await?,
+                    Kind::Incoming => HashMap::new(),
                 }
             };
             let doomed: Vec<String> =
@@ -164,7 +175,7 @@ fn written_at(object: &Listed, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     stored_time::is_past(begun, now).then_some(begun)
 }
 
-/// The upload of `avatars/{account}/{upload}/{file}`, the export of `exports/{account}/{export}.zip`.
+/// The upload of `avatars/{account}/{upload}/{file}`, the export of `exports/{account}/{export}.zip`, and so for what is incoming.
 fn id_of(key: &str) -> Option<Uuid> {
     key.split('/').nth(2)?.split('.').next()?.parse().ok()
 }

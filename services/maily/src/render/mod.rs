@@ -1,8 +1,9 @@
 //! What a mail says: from a template, a locale and a context to subject, text and HTML. How it travels is `transport`'s matter; which
-//! files there are is `catalogue`'s, what they can call is in `words`.
+//! files there are is `catalogue`'s, what they can call is in `words`, what may stand in a mail of what others write in `text`.
 
 mod catalogue;
 mod locale;
+mod text;
 mod words;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -12,7 +13,10 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context, synt
 use orrery_schemas::email::{Detail, Details, Template};
 use orrery_service::Preview;
 
-use self::catalogue::{Catalogue, SHARED};
+use self::{
+    catalogue::{Catalogue, SHARED},
+    text::{limited, one_line, tidy, time, usable_link},
+};
 use crate::config::{Branding, Config};
 
 /// Longest name that appears in a mail, in characters; the rest is cut off with an ellipsis.
@@ -362,56 +366,6 @@ fn environment(catalogue: &Catalogue) -> Result<Environment<'static>, RenderErro
         }
     }
     Ok(environment)
-}
-
-fn time(text: &str) -> Result<DateTime<Utc>, RenderError> {
-    DateTime::parse_from_rfc3339(text)
-        .map(|time| time.to_utc())
-        .map_err(|_| RenderError::Unusable(Detail::Until))
-}
-
-/// A link as it may stand in a mail: whole, of a scheme that a browser opens.
-fn usable_link(link: &str) -> Option<String> {
-    let url = url::Url::parse(link.trim()).ok()?;
-    (matches!(url.scheme(), "https" | "http") && url.has_host()).then(|| url.to_string())
-}
-
-/// A text as it may stand in a mail: one line of bounded length.
-fn limited(text: &str, limit: usize) -> String {
-    let text = one_line(text);
-    match text.char_indices().nth(limit) {
-        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
-        None => text,
-    }
-}
-
-/// Folds all white space and control characters to single spaces, so that no header can be injected and no line of a
-/// mail forged, and drops characters that turn the direction of what follows.
-fn one_line(text: &str) -> String {
-    let turns =
-        |c: &char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let is_space = |c: char| c.is_control() || (c.is_whitespace() && !matches!(c, '\u{a0}' | '\u{202f}'));
-    let plain: String =
-        text.chars().filter(|c| !turns(c)).map(|c| if is_space(c) { ' ' } else { c }).collect();
-    plain.split(' ').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
-/// Plain text without more than one empty line in a row.
-fn tidy(text: &str) -> String {
-    let mut tidied = String::with_capacity(text.len());
-    let mut was_empty = true;
-    for line in text.lines() {
-        // The mark before a signature ends with a space (RFC 3676, section 4.3).
-        let line = if line == "-- " { line } else { line.trim_end() };
-        if line.is_empty() && was_empty {
-            continue;
-        }
-        was_empty = line.is_empty();
-        tidied.push_str(line);
-        tidied.push('\n');
-    }
-    tidied.truncate(tidied.trim_end_matches('\n').len());
-    tidied + "\n"
 }
 
 impl std::fmt::Debug for MailContext {

@@ -133,7 +133,7 @@ async fn copy_objects(
     loop {
         let page = objects.list("", from).await?;
         for listed in page.objects {
-            let mut object = match objects.open(&listed.key).await {
+            let mut object = match objects.open(&listed.key, None).await {
                 Ok(object) => object,
                 // An account was deleted, with all that was its.
                 Err(ObjectError::NotFound) => {

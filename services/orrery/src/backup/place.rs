@@ -116,7 +116,7 @@ impl Place {
                 let path = if name.contains('/') { Path::new(name).to_owned() } else { folder.join(name) };
                 Box::new(File::open(path).await?)
             }
-            Self::Bucket(objects) => Box::new(objects.open(name).await?.into_reader()),
+            Self::Bucket(objects) => Box::new(objects.open(name, None).await?.into_reader()),
         })
     }
 

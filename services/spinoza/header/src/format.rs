@@ -26,6 +26,12 @@ impl Format {
         Self::ALL.into_iter().find(|format| essence.eq_ignore_ascii_case(format.media_type()))
     }
 
+    /// The one of that ending.
+    #[must_use]
+    pub fn of_extension(extension: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.extension() == extension)
+    }
+
     /// The media type.
     #[must_use]
     pub const fn media_type(self) -> &'static str {

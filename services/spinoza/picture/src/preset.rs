@@ -161,6 +161,10 @@ impl Preset {
         if self.outputs.is_empty() {
             return Err("outputs: name at least one format".to_owned());
         }
+        let mut formats = self.outputs.iter().map(|output| output.format);
+        if formats.any(|format| self.outputs.iter().filter(|output| output.format == format).count() > 1) {
+            return Err("outputs: name each format once".to_owned());
+        }
         if !self.outputs.iter().all(|output| (1..=100).contains(&output.quality)) {
             return Err("outputs: quality must be 1 to 100".to_owned());
         }
