@@ -75,7 +75,7 @@ pub const STATUS: Label = named("http.response.status_code", "the status codes o
 /// The class of a limit.
 pub const CLASS: Label = these("class", &["read", "write", "credentials", "upload", "unlimited"]);
 /// Why a request was shed.
-pub const SHED: Label = these("reason", &["connection", "process", "upstream"]);
+pub const SHED: Label = these("reason", &["connection", "process", "provider", "upstream"]);
 /// What the cache had.
 pub const LOOKUP: Label = these("result", &["hit", "stale", "miss", "passed"]);
 /// What a listener is for.
@@ -173,7 +173,7 @@ metrics! {
     LIMITED = "orrery.gateway.limited", Counter, "{request}", [CLASS],
         "Requests that were refused (429) because their caller had asked too much";
     SHEDDED = "orrery.gateway.shed", Counter, "{request}", [SHED],
-        "Requests that were refused (503) because too much was going on: on their connection, in the process, or at their upstream";
+        "Requests that were refused (503) because too much was going on: on their connection, in the process, for their service provider, or at their upstream";
     CACHE_LOOKUPS = "orrery.gateway.cache.lookups", Counter, "{lookup}", [LOOKUP],
         "Requests that the cache was asked for, by what it had; passed is what may not be kept";
     CACHE_SIZE = "orrery.gateway.cache.size", Gauge, "By", [],

@@ -37,6 +37,8 @@ pub enum Kind {
     Link,
     /// The cookie's.
     Session,
+    /// A program's, from `orrery console token --admin`: registers service providers, and opens no page.
+    Admin,
     /// What one process shows another, to restart an actor there.
     Process,
 }
@@ -46,6 +48,7 @@ impl Kind {
         match self {
             Self::Link => "link",
             Self::Session => "session",
+            Self::Admin => "admin",
             Self::Process => "process",
         }
     }
@@ -132,6 +135,7 @@ mod tests {
         let text = access(1).seal(Kind::Link, &link).unwrap();
         assert_eq!(access(1).open(Kind::Link, &text, now), Some(link.clone()));
         assert_eq!(access(1).open(Kind::Session, &text, now), None);
+        assert_eq!(access(1).open(Kind::Admin, &text, now), None);
         assert_eq!(access(2).open(Kind::Link, &text, now), None);
         assert_eq!(access(1).open(Kind::Link, &text, now + TimeDelta::seconds(60)), None);
         for forged in ["", "v1", &format!("{text}A"), &text.replace("v1.", "v2.")] {

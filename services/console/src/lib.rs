@@ -20,6 +20,7 @@ mod mails;
 mod observer;
 pub mod operator;
 mod processes;
+pub mod providers;
 pub mod purge;
 mod service;
 mod snapshot;

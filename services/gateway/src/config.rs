@@ -2,6 +2,7 @@
 
 pub mod limits;
 pub mod listener;
+pub mod providers;
 pub mod route;
 
 use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf, time::Duration};
@@ -16,6 +17,7 @@ use url::Url;
 use self::{
     limits::{Cache, Cors, Rates, Verify},
     listener::Listener,
+    providers::Providers,
     route::Configured,
 };
 
@@ -78,6 +80,8 @@ pub struct Config {
     pub cache: Cache,
     /// Whose tokens `/auth/verify` knows.
     pub verify: Verify,
+    /// Service providers that operators register.
+    pub providers: Providers,
     /// Replicas of services, by their names; `autha` may stand here too.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub upstreams: BTreeMap<String, Urls>,
@@ -121,6 +125,7 @@ impl Default for Config {
             cors: Cors::default(),
             cache: Cache::default(),
             verify: Verify::default(),
+            providers: Providers::default(),
             upstreams: BTreeMap::new(),
             listeners: Vec::new(),
             routes: Vec::new(),
@@ -199,6 +204,7 @@ impl Section for Config {
         }
         self.rates.validate(faults);
         self.cors.validate(faults);
+        self.providers.validate(faults);
         for (name, value) in [
             ("workers", self.workers),
             ("connections", self.connections),

@@ -10,6 +10,7 @@ use orrery_bus::Bus;
 use orrery_config::{Section, Source, shared::Shared};
 use orrery_schemas::services::ServiceId;
 use orrery_service::{Checked, Context, Definition, Needs, Service, StartError, Started, read};
+use orrery_store::Pool;
 use orrery_supervise::{clock::Clock, random::Random};
 use tokio::net::TcpStream;
 use url::Url;
@@ -107,12 +108,18 @@ impl Service for Configured {
             main: context.main.handle().clone(),
             config,
         };
+        let registered = parts.config.providers.enabled.then(|| context.main.handle().clone());
         let gateway = Gateway::new(parts).map_err(StartError::of)?;
         gateway.start(&context.supervisor);
         let server = gateway.listen(&context.health).map_err(StartError::of)?;
         // A process starts each service once.
         let _first = self.control.set(gateway.control()).is_ok();
-        let dependencies = gateway.dependencies();
+        let mut dependencies = gateway.dependencies();
+        if let Some(main) = registered {
+            // No need of the definition: what is known is served while the database is away.
+            let pool = Pool::new(&context.shared.database, GATEWAY, main).map_err(StartError::of)?;
+            dependencies.push(gateway.register(pool, &context.supervisor));
+        }
         Ok(Started { servers: vec![(GATEWAY.name(), server)], application: None, dependencies })
     }
 

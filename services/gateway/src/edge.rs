@@ -47,6 +47,7 @@ use crate::{
         seat::{Busy, Peer, Seat},
     },
     live::{Current, Live},
+    providers::{Call, Measured},
     proxy::Entered,
     routes::{Admitted, Refusal},
 };
@@ -92,6 +93,8 @@ struct Seen {
     tls: bool,
     verdict: Option<Verdict>,
     permit: Option<OwnedSemaphorePermit>,
+    /// What a service provider's limits and counts know of it.
+    call: Option<Call>,
     pattern: Option<Admitted>,
 }
 
@@ -119,6 +122,7 @@ pub async fn edge(
         tls: seat.as_ref().is_some_and(|seat| seat.tls),
         verdict: None,
         permit: None,
+        call: None,
         pattern: None,
     };
     let response = match entrance.enter(&mut request, seat.as_deref(), &mut seen).await {
@@ -134,9 +138,14 @@ pub async fn edge(
             request.into_response(response)
         }
     };
-    let permit = seen.permit.take();
-    let mut response =
-        response.map_body(|_, body| BodyWithGuards::new(body, None, busy.map(|busy| (busy, permit))).boxed());
+    let (permit, call, is_head) = (seen.permit.take(), seen.call.take(), method == Method::HEAD);
+    let mut response = response.map_body(|head, body| {
+        let body = match call {
+            Some(call) => Measured::new(body, head.status, is_head, call).boxed(),
+            None => body,
+        };
+        BodyWithGuards::new(body, None, busy.map(|busy| (busy, permit))).boxed()
+    });
     if entrance.drain.is_begun() {
         end_connection(&mut response);
     }
@@ -241,6 +250,14 @@ impl Entrance {
                     Code::Unavailable,
                     "too much is going on right now; try again in a second",
                 ))
+            })?);
+        }
+        if let Some(provider) = live.provider(&admitted) {
+            let announced = request.headers().get(header::CONTENT_LENGTH);
+            let announced = announced.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
+            seen.call = Some(provider.admit(announced).map_err(|refused| {
+                metrics::shed("provider");
+                refuse(refused.problem())
             })?);
         }
         let address = client.and_then(|client| client.address);

@@ -5,7 +5,7 @@ use std::{
     net::TcpListener,
     os::unix::{fs::FileTypeExt, net::UnixListener},
     path::Path,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool, atomic::Ordering},
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use actix_web::{
 use orrery_bus::Bus;
 use orrery_objects::Objects;
 use orrery_observability::metrics;
+use orrery_store::Pool;
 use orrery_supervise::clock::Clock;
 use orrery_supervise::random::Random;
 use orrery_supervise::{Mailbox, Supervisor};
@@ -45,6 +46,7 @@ use crate::{
         network::{Networks, Prefixes},
     },
     live::{Current, Live, LiveError},
+    providers::{self, Provider},
     proxy::{self, Proxy},
     served::{Served, Way},
     upstream::{Tls, Watch},
@@ -128,6 +130,8 @@ pub struct Control {
     current: Current,
     served: Arc<[Served]>,
     shared: Option<Arc<Shared>>,
+    /// Held while settings are replaced, so that none of two changes is lost.
+    replacing: Arc<Mutex<()>>,
 }
 
 impl Gateway {
@@ -138,9 +142,9 @@ impl Gateway {
     pub fn new(parts: Parts) -> Result<Self, StartError> {
         let Parts { config, served, random, redis, objects, bus, clock, main } = parts;
         let shared = redis.map(|redis| Arc::new(Shared::new(redis.url, redis.timeout, main.clone())));
-        let live = Live::new(config, &served, None, shared.as_ref())?;
+        let live = Live::new(config, &served, None, shared.as_ref(), None)?;
         let config = &live.config;
-        let tls = if config.has_tls_upstream() {
+        let tls = if config.has_tls_upstream() || config.providers.enabled {
             Some(Tls::new(config.upstream_ca_file.as_deref()).map_err(StartError::Tls)?)
         } else {
             None
@@ -163,7 +167,12 @@ impl Gateway {
             verifier: Verifier::new(config.verify.clone(), clock.clone()),
             clock,
             assets: objects.map(|objects| Assets { objects, main }),
-            control: Control { current: Current::new(live), served: served.into(), shared },
+            control: Control {
+                current: Current::new(live),
+                served: served.into(),
+                shared,
+                replacing: Arc::default(),
+            },
         })
     }
 
@@ -185,6 +194,26 @@ impl Gateway {
             })
         };
         self.control.served.iter().filter(elsewhere).map(dependency).collect()
+    }
+
+    /// Starts what keeps the table of service providers true, by connections of the gateway's role. Where nothing but their table is served, the
+    /// process is not ready before it is known.
+    pub fn register(&self, pool: Pool, supervisor: &Supervisor) -> Dependency {
+        let live = self.control.current.get();
+        let is_known = Arc::new(AtomicBool::new(false));
+        let watch = providers::Watch {
+            control: self.control(),
+            pool,
+            settings: live.config.providers.clone(),
+            is_known: Arc::clone(&is_known),
+        };
+        supervisor.start_actor("gateway.providers", Mailbox::own_work(1), move || watch.clone());
+        let is_alone = live.config.listeners().iter().all(|listener| !listener.role.serves_services());
+        Dependency::new("providers", is_alone, move || {
+            let is_known = is_known.load(Ordering::Acquire);
+            let unknown = "the table of service providers was not read yet; PostgreSQL has to answer";
+            async move { if is_known { Ok(()) } else { Err(unknown.to_owned()) } }
+        })
     }
 
     /// Starts what keeps the pools and the certificates true.
@@ -326,8 +355,10 @@ impl Control {
     /// # Errors
     /// When the settings cannot be used; those in use stay.
     pub fn reload(&self, config: Config) -> Result<(), StartError> {
+        let _alone = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.current.get();
-        if config.has_tls_upstream() && !before.config.has_tls_upstream() {
+        if config.has_tls_upstream() && !before.config.has_tls_upstream() && !before.config.providers.enabled
+        {
             return Err(StartError::Tls(
                 "gateway: the first upstream by https needs a restart, in which authorities are read"
                     .to_owned(),
@@ -336,10 +367,28 @@ impl Control {
         if config.listeners() != before.config.listeners() || config.workers != before.config.workers {
             warn!("listeners and workers are changed by a restart only; the rest of the settings is taken");
         }
-        let live = Live::new(config, &self.served, Some(&before), self.shared.as_ref())?;
+        let live = Live::new(config, &self.served, Some(&before), self.shared.as_ref(), None)?;
         self.current.replace(live);
         info!("the gateway's settings were replaced");
         Ok(())
+    }
+
+    /// Replaces the service providers, for every request from now on.
+    ///
+    /// # Errors
+    /// When their routes cannot be told apart; those in use stay.
+    pub fn provide(&self, registered: Vec<providers::Settings>) -> Result<(), LiveError> {
+        let _alone = self.replacing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.current.get();
+        let config = before.config.clone();
+        let live = Live::new(config, &self.served, Some(&before), self.shared.as_ref(), Some(registered))?;
+        self.current.replace(live);
+        Ok(())
+    }
+
+    /// The service providers.
+    pub fn providers(&self) -> Vec<Arc<Provider>> {
+        self.current.get().providers.clone()
     }
 }
 
@@ -348,7 +397,7 @@ impl Control {
 /// # Errors
 /// A line for the operator.
 pub fn check(config: &Config, served: &[Served]) -> Result<(), StartError> {
-    let live = Live::new(config.clone(), served, None, None)?;
+    let live = Live::new(config.clone(), served, None, None, None)?;
     for listener in live.config.listeners() {
         listener.tls.as_ref().map(Certificates::new).transpose()?;
     }

@@ -19,6 +19,7 @@ mod listen;
 mod live;
 mod local;
 mod path;
+mod providers;
 mod proxy;
 pub mod routes;
 mod served;

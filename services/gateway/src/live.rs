@@ -1,6 +1,9 @@
 //! What a reload replaces as one: the tables, the ways to backends, limits. Requests that are at work keep what they began with.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -9,7 +12,8 @@ use url::Url;
 use crate::{
     config::{Config, listener::Role},
     limit::{Limiter, Shared},
-    routes::{Ambiguous, Table},
+    providers::{Provider, Settings},
+    routes::{Admitted, Ambiguous, Table, Target},
     served::{Served, Way},
     upstream::{Pool, PoolSettings},
 };
@@ -36,6 +40,10 @@ pub struct Live {
     pub limiter: Arc<Limiter>,
     /// Who answers, by places that the tables name.
     pub backends: Vec<Backend>,
+    /// Service providers.
+    pub providers: Vec<Arc<Provider>>,
+    /// The providers of backends, by the places of these.
+    provider_at: HashMap<usize, Arc<Provider>>,
     tables: Vec<(Role, Table)>,
     empty: Table,
 }
@@ -57,7 +65,7 @@ pub enum LiveError {
 }
 
 impl Live {
-    /// Puts it together; pools and budgets whose settings did not change stay as they are.
+    /// Puts it together; pools and budgets whose settings did not change stay as they are. Where `registered` is none, service providers stay too.
     ///
     /// # Errors
     /// When the routes contradict each other.
@@ -66,6 +74,7 @@ impl Live {
         served: &[Served],
         before: Option<&Self>,
         shared: Option<&Arc<Shared>>,
+        registered: Option<Vec<Settings>>,
     ) -> Result<Self, LiveError> {
         let mut backends: Vec<Backend> = Vec::new();
         let pool = |settings: PoolSettings| {
@@ -118,6 +127,22 @@ impl Live {
             };
             configured.push((route, place));
         }
+        let providers = provided(before, registered);
+        let routes: Vec<Vec<_>> = providers.iter().map(|provider| provider.routes().collect()).collect();
+        let mut provider_at = HashMap::new();
+        for (provider, routes) in providers.iter().zip(&routes) {
+            // A pool of its own: what is set aside there is set aside for nobody else.
+            provider_at.insert(backends.len(), Arc::clone(provider));
+            // After the configured routes: of two that are the same theirs is taken.
+            configured.extend(routes.iter().map(|route| (route, backends.len())));
+            backends.push(pool(PoolSettings {
+                name: format!("provider {}", provider.settings.name),
+                urls: provider.settings.upstreams.clone(),
+                health: None,
+                outstanding: config.outstanding,
+                probe_every: config.probe_every,
+            }));
+        }
         let tables = ROLES
             .into_iter()
             .map(|role| {
@@ -130,12 +155,20 @@ impl Live {
             || Arc::new(Limiter::new(config.rates.clone(), shared.cloned())),
             |before| Arc::clone(&before.limiter),
         );
-        Ok(Self { limiter, backends, tables, empty: Table::default(), config })
+        Ok(Self { limiter, backends, providers, provider_at, tables, empty: Table::default(), config })
     }
 
     /// The table of a role.
     pub fn table(&self, role: Role) -> &Table {
         self.tables.iter().find(|(of, _)| *of == role).map_or(&self.empty, |(_, table)| table)
+    }
+
+    /// The service provider that a request goes to, if it goes to one.
+    pub fn provider(&self, admitted: &Admitted) -> Option<&Arc<Provider>> {
+        match admitted.rule.target {
+            Target::Backend(place) => self.provider_at.get(&place),
+            Target::Here => None,
+        }
     }
 
     /// Its pools.
@@ -146,6 +179,21 @@ impl Live {
         };
         self.backends.iter().filter_map(pool).collect()
     }
+}
+
+/// The providers as they are registered now; those that are known keep what they count.
+fn provided(before: Option<&Live>, registered: Option<Vec<Settings>>) -> Vec<Arc<Provider>> {
+    let known = before.map(|before| before.providers.as_slice()).unwrap_or_default();
+    let Some(registered) = registered else { return known.to_vec() };
+    let provider = |settings: Settings| {
+        let before = known.iter().find(|provider| provider.settings.name == settings.name);
+        match before {
+            Some(before) if before.settings == settings => Arc::clone(before),
+            Some(before) => Arc::new(before.with(settings)),
+            None => Arc::new(Provider::new(settings)),
+        }
+    };
+    registered.into_iter().map(provider).collect()
 }
 
 fn of_service(config: &Config, name: &str, urls: Vec<Url>) -> PoolSettings {

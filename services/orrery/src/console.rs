@@ -30,6 +30,9 @@ pub struct Token {
     /// A bearer token for programs in place of a link: it reads the JSON of the console, until `console.session_lifetime` is over.
     #[arg(long)]
     api: bool,
+    /// The same for programs that register service providers; it opens nothing else.
+    #[arg(long, conflicts_with = "api")]
+    admin: bool,
 }
 
 /// The name by which the system knows who runs a command.
@@ -40,18 +43,22 @@ pub fn user() -> String {
 
 /// Does it.
 pub fn run(config: &Config, console: Console) -> anyhow::Result<ExitCode> {
-    let Console::Token(Token { name, api }) = console;
+    let Console::Token(Token { name, api, admin }) = console;
     let section: Section = config.source.section(orrery_console::CONSOLE.name())?;
     let ring = section.ring(&config.shared.keys).map_err(anyhow::Error::msg)?;
     let access = Access::new(&ring)?;
-    let (kind, lifetime) = match api {
-        true => (Kind::Session, section.session_lifetime),
-        false => (Kind::Link, section.link_lifetime),
+    let (kind, lifetime) = match (api, admin) {
+        (_, true) => (Kind::Admin, section.session_lifetime),
+        (true, false) => (Kind::Session, section.session_lifetime),
+        (false, false) => (Kind::Link, section.link_lifetime),
     };
     let actor = name.unwrap_or_else(user);
     let pass = Access::pass(&Random::system()?, &actor, Clock::System.now(), lifetime);
     let text = access.seal(kind, &pass)?;
-    if api {
+    if admin {
+        out(&text)?;
+        tell(&format!("send it as 'Authorization: Bearer ...' to {}/api/providers/NAME", section.base()));
+    } else if api {
         out(&text)?;
         tell(&format!("send it as 'Authorization: Bearer ...' to {}/api/overview.json", section.base()));
     } else {

@@ -18,6 +18,7 @@ mod mail;
 mod memory;
 mod migrate;
 mod partners;
+mod providers;
 mod quarantine;
 mod queues;
 mod rotation;
@@ -99,6 +100,9 @@ enum Command {
     /// Third parties over HTTP: make, show, list, rotate keys, replay, disable, remove.
     #[command(subcommand)]
     Partners(partners::Partners),
+    /// Service providers: add, list, show, set, remove.
+    #[command(subcommand)]
+    Providers(providers::Providers),
     /// The console: a link that logs in.
     #[command(subcommand)]
     Console(console::Console),
@@ -189,6 +193,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 | Command::Events(_)
                 | Command::Mail(_)
                 | Command::Partners(_)
+                | Command::Providers(_)
                 | Command::Queues(_)
                 | Command::Console(_)
         ),
@@ -223,6 +228,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Events(events) => wiring::block_on(events::run(config, events)),
         Command::Mail(mail) => wiring::block_on(mail::run(config, mail)),
         Command::Partners(partners) => wiring::block_on(partners::run(config, partners)),
+        Command::Providers(providers) => wiring::block_on(providers::run(config, providers)),
         Command::Console(command) => console::run(&config, command),
         Command::Queues(queues) => wiring::block_on(queues::run(config, queues)),
         Command::S3 { listen, root } => wiring::block_on(s3::serve(config, listen, root)),

@@ -8,6 +8,7 @@ mod alerts;
 mod browser;
 mod letters;
 mod outages;
+mod providers;
 mod roles;
 mod webhooks;
 

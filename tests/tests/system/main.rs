@@ -20,6 +20,7 @@ mod pictures;
 mod plans;
 mod poison;
 mod profile;
+mod providers;
 mod quarantine;
 mod retention;
 mod storage;

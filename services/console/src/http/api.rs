@@ -12,7 +12,7 @@ use super::{App, dead, fault::Fault, form::Fields, guard::Session, views, webhoo
 pub async fn facts(
     request: HttpRequest,
     app: Data<App>,
-    _session: Session,
+    session: Session,
     facts: Path<String>,
 ) -> Result<HttpResponse, Fault> {
     let fields = Fields::parse(request.query_string().as_bytes());
@@ -29,13 +29,14 @@ pub async fn facts(
             json!({"letters": page.letters, "next_after": page.next})
         }
         "webhooks.json" => json!(webhooks::listed(&app, &fields).await?.map_err(Fault::from)?),
+        "providers.json" => json!({"providers": app.operator(&session.0).providers().await?}),
         "audit.json" => {
             let (lines, next) = views::audit_page(&app, &fields).await?.map_err(Fault::from)?;
             json!({"lines": lines, "next_before": next})
         }
         _ => {
             return Err(Fault::not_found(
-                "there are overview.json, queues.json, dead.json, outbox.json, replicas.json, jobs.json, check.json, webhooks.json and audit.json",
+                "there are overview.json, queues.json, dead.json, outbox.json, replicas.json, jobs.json, check.json, webhooks.json, providers.json and audit.json",
             ));
         }
     };

@@ -26,6 +26,25 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// Whoever is logged in; handlers behind the guard always have one.
 pub struct Session(pub Pass);
 
+/// A program with a token for the admin API. No browser sends one by itself.
+#[derive(Clone)]
+pub struct Admin(pub Pass);
+
+impl FromRequest for Admin {
+    type Error = Fault;
+    type Future = Ready<Result<Self, Fault>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(request.extensions().get::<Self>().cloned().ok_or_else(|| {
+            Fault::new(
+                StatusCode::UNAUTHORIZED,
+                "this is for programs with a bearer token for the admin API",
+                "Make one with 'orrery console token --admin'.",
+            )
+        }))
+    }
+}
+
 impl FromRequest for Session {
     type Error = Fault;
     type Future = Ready<Result<Self, Fault>>;
@@ -43,7 +62,11 @@ pub async fn guard(
     let path = request.path().to_owned();
     let is_open = path == "/login" || path.starts_with("/assets/");
     let app = request.app_data::<Data<App>>().cloned().ok_or_else(Fault::log_in)?;
-    let pass = match pass(&app, &request) {
+    let admin = admin(&app, &request);
+    if let Some(pass) = &admin {
+        request.extensions_mut().insert(Admin(pass.clone()));
+    }
+    let pass = match admin.or_else(|| pass(&app, &request)) {
         Some(pass) if pass.by_account && !app.accounts.is_operator(pass.id).await => None,
         pass => pass,
     };
@@ -60,12 +83,23 @@ pub async fn guard(
     Ok(answer)
 }
 
+/// A bearer token's text.
+fn bearer(request: &ServiceRequest) -> Option<&str> {
+    request.headers().get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
+
+/// The program that uses the admin API, which is of service providers alone.
+fn admin(app: &App, request: &ServiceRequest) -> Option<Pass> {
+    let path = request.path();
+    let is_there = path == "/api/providers.json" || path.starts_with("/api/providers/");
+    app.access.open(Kind::Admin, bearer(request).filter(|_| is_there)?, app.clock.now())
+}
+
 /// The session of a request: by its cookie, or for a program that reads facts by its bearer token.
 fn pass(app: &App, request: &ServiceRequest) -> Option<Pass> {
     let bearer = || {
         let is_read = request.method() == Method::GET && request.path().starts_with("/api/");
-        let text = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
-        text.strip_prefix("Bearer ").filter(|_| is_read).map(str::to_owned)
+        bearer(request).filter(|_| is_read).map(str::to_owned)
     };
     let cookie = request.headers().get_all(header::COOKIE).find_map(|value| {
         let pairs = value.to_str().ok()?.split(';').filter_map(|pair| pair.trim().split_once('='));

@@ -23,6 +23,7 @@ mod live;
 mod login;
 mod mail_pages;
 mod pages;
+mod providers;
 mod views;
 mod webhooks;
 
@@ -201,5 +202,8 @@ fn routes(config: &mut ServiceConfig) {
         .route("/events", web::get().to(described::events))
         .route("/routes", web::get().to(described::routes))
         .route("/live/{page}", web::get().to(live::live))
+        .route("/api/providers/{name}", web::get().to(providers::show))
+        .route("/api/providers/{name}", web::put().to(providers::put))
+        .route("/api/providers/{name}", web::delete().to(providers::remove))
         .route("/api/{facts}", web::get().to(api::facts));
 }
