@@ -5,7 +5,7 @@ import re
 import tomllib
 
 import pytest
-from conftest import KUBERNETES, Layout, layout_of, ours
+from conftest import KUBERNETES, ROOT, Layout, layout_of, ours
 import make_secrets
 import reachability
 import render
@@ -23,7 +23,8 @@ def test_each_environment_has_prometheus_grafana_and_alertmanager(name: str) -> 
     assert layout.get("Prometheus", "prometheus")["spec"]["alerting"]["alertmanagers"] == [{"name": "alertmanager", "port": "http"}]
     held = {item["metadata"]["name"].rsplit("-", 1)[0]: item["data"] for item in layout.of_kind("ConfigMap") if item["metadata"]["name"].startswith("grafana")}
     assert "http://prometheus:9090" in held["grafana-datasources"]["orrery.yaml"]
-    assert held["grafana-dashboards"].keys() == {f"{each}.json" for each in ("system", "bus", "accounts", "images", "mail")}
+    dashboards = {file.name for file in (ROOT / "observability/grafana/dashboards").glob("*.json")}
+    assert held["grafana-dashboards"].keys() == dashboards
 
 
 @pytest.mark.parametrize("name", ENVIRONMENTS)
