@@ -99,8 +99,6 @@ async fn old_clients_are_led_to_jpeg_and_new_ones_to_webp() -> Result<()> {
         ensure!(format.to_mime_type() == media_type, "{accept}: {format:?}");
         // What is at an address depends on nothing that the client says.
         ensure!(!picture.header("vary").is_some_and(|vary| vary.to_ascii_lowercase().contains("accept,")));
-        let decoded = image::load_from_memory_with_format(&picture.bytes, format)?;
-        ensure!((decoded.width(), decoded.height()) == (64, 64));
         tags.push(picture.header("etag").context("no ETag")?.to_owned());
     }
     ensure!(tags.first() == tags.get(2) && tags.first() != tags.get(1), "{tags:?}");
