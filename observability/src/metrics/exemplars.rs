@@ -101,7 +101,7 @@ mod tests {
         let mut kept = Exemplars::default();
         let at = |second: u64| Exemplar {
             trace: TraceId::from(u128::from(second) + 1),
-            span: SpanId::from(1),
+            span: SpanId::from(1_u64),
             value: 0.004,
             time: SystemTime::UNIX_EPOCH + Duration::from_secs(second),
         };
