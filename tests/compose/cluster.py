@@ -78,7 +78,7 @@ def case_cluster():
     """Three brokers, a replicated database, three of each service: a broker and the primary killed under load, nothing lost that was answered."""
     settings = ("INGRESS_HTTPS=8443", "INGRESS_HTTP=8081", "INGRESS_TLS=internal", "ORRERY_DOMAIN=localhost")
     init = (*SMALL_STORE, "--postgres", "postgres-1,postgres-2")
-    with Stack("scale.yaml", name="orrery-scale", init=init, settings=settings) as stack:
+    with Stack("scale.yaml", name="orrery-scale", init=init, settings=settings).unthrottled() as stack:
         stack.up(seconds=300)
         within(60, lambda: is_synchronous(stack), "the replica was not synchronous")
         within(90, lambda: set(members(stack).values()) == {3}, "not every queue had three members")

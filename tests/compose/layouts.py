@@ -116,7 +116,7 @@ def case_libra():
     server = http.server.ThreadingHTTPServer(("0.0.0.0", 3311), App1)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        with Outside() as outside, Stack("libra.yaml", name="orrery-libra", settings=("APP1=host.docker.internal:3311",)) as stack:
+        with Outside() as outside, Stack("libra.yaml", name="orrery-libra", settings=("APP1=host.docker.internal:3311",)).unthrottled() as stack:
             stack.up()
             read = lambda url: urllib.request.urlopen(url, timeout=10).read()
             assert read("http://127.0.0.1:8080/") == b"app1"
@@ -162,7 +162,7 @@ def case_small():
     group.mkdir(exist_ok=True)
     (group / "memory.use_hierarchy").write_text("1")
     (group / "memory.limit_in_bytes").write_text(str(1024**3))
-    with Stack("single.yaml", name="orrery-small") as stack:
+    with Stack("single.yaml", name="orrery-small").unthrottled() as stack:
         lines = [f"  {service}: {{cgroup_parent: /orrery-small}}\n" for service in described(stack)["services"]]
         (stack.docker / "test.yaml").write_text("services:\n" + "".join(lines))
         stack.files += ("test.yaml",)
