@@ -53,7 +53,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         // Not SIGKILL, after which nginx' workers stay.
         if let Ok(pid) = i32::try_from(self.child.id()) {
-            drop(kill(Pid::from_raw(pid), Signal::SIGTERM));
+            kill(Pid::from_raw(pid), Signal::SIGTERM).ok();
         }
         drop(self.child.wait());
     }
