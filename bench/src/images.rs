@@ -102,7 +102,7 @@ fn figures(report: &Value) -> Result<Vec<Figure>> {
             let bytes = number(&ours["bytes"])? / number(&sharp["bytes"])?;
             let mut worst = f64::INFINITY;
             for (side, ssim) in ours["ssim"].as_object().into_iter().flatten() {
-                worst = worst.min(number(ssim)? / number(&sharp["ssim"][side])?);
+                worst = worst.min(number(ssim)? / number(sharp["ssim"].get(side).unwrap_or(&Value::Null))?);
             }
             let what = [
                 ("bytes beside sharp", bytes, Bound::Aim(BYTES_AIM)),
