@@ -343,7 +343,7 @@ pub fn pushed(outcome: &'static str, attempts: i32) {
 
 /// An endpoint of a third party has taken an event so long after its commit.
 pub fn push_delay(delay: Duration) {
-    PUSH_DELAY.record(delay.as_secs_f64(), &[]);
+    record(&PUSH_DELAY, &names::PUSH_DELAY, delay, &[]);
 }
 
 /// A connection of `pool` was waited for; whether it was had.

@@ -1,9 +1,16 @@
 //! Every metric is on the page, in both formats.
 
+use std::sync::Once;
+
 use super::*;
 
-/// Records each metric of `names` once.
+/// Records each metric of `names`, once for all tests of the process.
 fn record_all() {
+    static RECORDED: Once = Once::new();
+    RECORDED.call_once(record_each);
+}
+
+fn record_each() {
     request("autha", "GET", Some("/users/{name}"), 200, Duration::from_millis(3));
     request("gateway", "BREW", None, 418, Duration::from_millis(3));
     limited("read");
@@ -29,6 +36,10 @@ fn record_all() {
     discovery_closed("idle");
     discovery_messages("kept", 2);
     observe_discovery(|| (3, 1));
+    pushed("taken", 1);
+    push_delay(Duration::from_millis(3));
+    endpoints("active", 2);
+    endpoints_not_taken("retry", 1);
     observe_actors(|| {
         vec![ActorFigures {
             name: "relay".to_owned(),

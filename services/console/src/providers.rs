@@ -344,9 +344,7 @@ fn domains(given: Vec<String>) -> Result<Vec<String>, ProviderError> {
     let mut domains = given
         .iter()
         .map(|domain| match Host::parse(domain) {
-            Ok(Host::Domain(host)) if !host.ends_with('.') && !host.contains('_') && host.len() <= 253 => {
-                Ok(host)
-            }
+            Ok(Host::Domain(host)) if is_bare(&host) => Ok(host),
             _ => Err(ProviderError::Field(
                 "domains",
                 format!("'{domain}' is no bare name such as shop.example.org"),
@@ -356,6 +354,12 @@ fn domains(given: Vec<String>) -> Result<Vec<String>, ProviderError> {
     domains.sort();
     domains.dedup();
     some("domains", domains)
+}
+
+/// Whether a name is made of labels alone: no wildcard, no port, no dot behind it.
+fn is_bare(host: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    host.len() <= 253 && host.bytes().all(plain) && !host.ends_with('.')
 }
 
 /// Upstreams, as a scheme, a host and a port.
