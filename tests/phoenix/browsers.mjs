@@ -16,7 +16,8 @@ const browsers = [];
 const profiles = [];
 
 const end = (code) => {
-  browsers.forEach((browser) => browser.kill("SIGKILL"));
+  // Each with its children, which would go on writing into its profile.
+  browsers.filter((browser) => browser.pid && browser.exitCode === null).forEach((browser) => process.kill(-browser.pid, "SIGKILL"));
   profiles.forEach((profile) => rmSync(profile, { recursive: true, force: true, maxRetries: 10 }));
   process.exit(code);
 };
@@ -65,7 +66,7 @@ server.listen(0, "127.0.0.1", () => {
         `--user-data-dir=${profile}`,
         page,
       ],
-      { stdio: "ignore" },
+      { stdio: "ignore", detached: true },
     );
     browser.on("error", (error) => {
       console.log(JSON.stringify({ error: String(error) }));

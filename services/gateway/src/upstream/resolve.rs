@@ -8,6 +8,7 @@ use std::{
 use futures_util::future::join_all;
 use hickory_resolver::TokioResolver;
 use rustls::pki_types::ServerName;
+use tokio::time::timeout;
 use tracing::warn;
 use url::{Host, Url};
 
@@ -15,6 +16,8 @@ use url::{Host, Url};
 const SHORTEST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(300);
 const BY_SYSTEM: Duration = Duration::from_secs(5);
+/// How long the name servers are waited for, before the system is asked: it may have the name in a file of its own (/etc/hosts).
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One address of a replica.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,14 +95,17 @@ impl Resolver {
             Some(Host::Domain(name)) => name,
             None => return Err("it has no host".to_owned()),
         };
-        match &self.dns {
-            Some(dns) if name != "localhost" => {
-                let looked_up = dns.lookup_ip(name).await.map_err(|error| error.to_string())?;
+        let by_dns = match &self.dns {
+            Some(dns) if name != "localhost" => timeout(PATIENCE, dns.lookup_ip(name)).await.ok(),
+            _ => None,
+        };
+        match by_dns {
+            Some(Ok(looked_up)) => {
                 let left = looked_up.valid_until().saturating_duration_since(Instant::now());
                 let addresses = looked_up.iter().map(|address| (address, port).into()).collect();
                 Ok((addresses, Some(left.clamp(SHORTEST, LONGEST))))
             }
-            _ => {
+            Some(Err(_)) | None => {
                 let addresses =
                     tokio::net::lookup_host((name, port)).await.map_err(|error| error.to_string())?;
                 Ok((addresses.collect(), Some(BY_SYSTEM)))
@@ -120,4 +126,36 @@ fn server_name(url: &Url) -> Option<ServerName<'static>> {
     }
     let host = url.host_str()?.trim_start_matches('[').trim_end_matches(']');
     ServerName::try_from(host.to_owned()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+    use hickory_resolver::net::runtime::TokioRuntimeProvider;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_name_that_the_system_has_is_found_while_the_name_server_is_silent() {
+        let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let address = silent.local_addr().unwrap();
+        let mut connection = ConnectionConfig::udp();
+        connection.port = address.port();
+        let server = NameServerConfig::new(address.ip(), true, vec![connection]);
+        let config = ResolverConfig::from_parts(None, Vec::new(), vec![server]);
+        let dns =
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()).build().unwrap();
+        let resolver = Resolver { dns: Some(dns) };
+        let hosts = std::fs::read_to_string("/etc/hosts").unwrap();
+        let names = hosts
+            .lines()
+            .filter(|line| line.starts_with("127."))
+            .flat_map(|line| line.split_whitespace().skip(1));
+        let name = names.into_iter().find(|name| !name.starts_with("localhost"));
+        let name = name.expect("give this machine's name an address in /etc/hosts, such as 127.0.1.1");
+        let url = Url::parse(&format!("http://{name}:81")).unwrap();
+        let answer = resolver.answer(&[url], &[]).await;
+        let found: Vec<_> = answer.found.iter().map(|found| found.address).collect();
+        assert!(found.iter().any(|address| address.ip().is_loopback() && address.port() == 81), "{found:?}");
+    }
 }

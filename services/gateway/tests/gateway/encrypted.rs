@@ -1,18 +1,29 @@
 //! TLS by SNI, HTTP/2, and what proxies before us are believed.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use actix_web::{HttpResponse, web};
 use anyhow::{Context, Result};
-use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::{Instant, timeout},
 };
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client::TlsStream};
 
-use crate::harness::{DEADLINE, Running, configured, gateway, let_go, upstream};
+use crate::harness::{DEADLINE, Running, ask, configured, gateway, let_go, upstream};
 
 /// Writes a certificate for a name, as its own authority, and returns it.
 pub fn certificate(
@@ -202,5 +213,102 @@ async fn a_proxy_header_tells_the_client_and_a_connection_without_one_is_ended()
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{client}: {answer}");
     }
     assert_eq!(raw(&gateway, &format!("{GET}\r\n")).await?, "");
+    Ok(())
+}
+
+/// An upstream over TLS with this certificate, that answers one request on each connection; how many it was asked for.
+async fn upstream_over_tls(folder: &Path, file: &str) -> Result<(SocketAddr, Arc<AtomicUsize>)> {
+    let chain = CertificateDer::from_pem_file(folder.join(format!("{file}.pem")))?;
+    let key = PrivateKeyDer::from_pem_file(folder.join(format!("{file}.key")))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(vec![chain], key)?;
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    actix_rt::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            // Who does not believe the certificate ends the handshake.
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            if stream.read(&mut [0; 4096]).await.is_ok_and(|bytes| bytes > 0) {
+                count.fetch_add(1, Ordering::Relaxed);
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                drop(stream.write_all(answer).await);
+                drop(stream.shutdown().await);
+            }
+        }
+    });
+    Ok((address, asked))
+}
+
+#[actix_web::test]
+async fn an_upstream_over_tls_is_asked_only_where_its_certificate_is_believed_and_its_own() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for (file, name) in [("own", "localhost"), ("other", "other.example"), ("unknown", "localhost")] {
+        certificate(folder.path(), file, name)?;
+    }
+    // The authorities of this gateway: those of the first two, not the third's.
+    let known = ["own.pem", "other.pem"].map(|file| std::fs::read_to_string(folder.path().join(file)));
+    let [own, other] = known;
+    std::fs::write(folder.path().join("authorities.pem"), own? + &other?)?;
+    for (file, status) in [("own", 200), ("other", 503), ("unknown", 503)] {
+        let (upstream, asked) = upstream_over_tls(folder.path(), file).await?;
+        let gateway = gateway(&configured(&format!(
+            "autha = 'https://localhost:{}'\nupstream_ca_file = '{}'\n",
+            upstream.port(),
+            folder.path().join("authorities.pem").display()
+        ))?)?;
+        let reply = ask(&gateway, "GET /users/ada", "").await?;
+        assert_eq!(reply.status, status, "{file}: {reply:?}");
+        assert_eq!(asked.load(Ordering::Relaxed) > 0, status == 200, "{file}");
+    }
+    Ok(())
+}
+
+#[actix_web::test]
+async fn a_scanner_finds_two_versions_of_tls_and_no_weak_cipher() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    certificate(folder.path(), "a", "a.example")?;
+    let autha = upstream(|| web::to(HttpResponse::Ok))?;
+    let gateway = encrypted(folder.path(), &autha, &["a"])?;
+    let target = gateway.address.to_string();
+    let scan = actix_web::rt::task::spawn_blocking(move || {
+        std::process::Command::new("sslscan")
+            .args(["--no-colour", "--no-failed", "--sni-name=a.example", &target])
+            .output()
+    });
+    let scan = scan.await?.context("sslscan cannot be run: apt-get install sslscan")?;
+    let found = String::from_utf8(scan.stdout)?;
+    for (version, state) in [
+        ("SSLv2", "disabled"),
+        ("SSLv3", "disabled"),
+        ("TLSv1.0", "disabled"),
+        ("TLSv1.1", "disabled"),
+        ("TLSv1.2", "enabled"),
+        ("TLSv1.3", "enabled"),
+    ] {
+        let told = found.lines().any(|line| line.split_whitespace().eq([version, state]));
+        assert!(told, "{version} is not {state}:\n{found}");
+    }
+    for wanted in [
+        "Session renegotiation not supported",
+        "TLSv1.3 not vulnerable to heartbleed",
+        "TLSv1.2 not vulnerable to heartbleed",
+    ] {
+        assert!(found.contains(wanted), "not '{wanted}':\n{found}");
+    }
+    let ciphers: Vec<_> =
+        found.lines().filter(|line| line.starts_with("Preferred") || line.starts_with("Accepted")).collect();
+    assert!(ciphers.len() >= 4, "{found}");
+    for cipher in ciphers {
+        // Authenticated encryption with 128 bits and more, and keys that are forgotten.
+        let sound = ["GCM", "CHACHA20"].iter().any(|kind| cipher.contains(kind));
+        let is_forgotten = cipher.contains("TLSv1.3") || cipher.contains("ECDHE");
+        assert!(sound && is_forgotten, "{cipher}");
+    }
     Ok(())
 }
