@@ -3,7 +3,7 @@
 use std::{path::Path, process::Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use orrery_tests::{Client, World};
+use orrery_tests::{Client, Person, World, ports::Port};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
@@ -23,6 +23,11 @@ struct Page {
 
 impl Page {
     async fn open(world: &World, client: &Client, version: &str) -> Result<Self> {
+        Self::open_at(&world.gateway_url().replacen("http", "ws", 1), None, client, version).await
+    }
+
+    /// At this address, whose certificate is signed by `authority`.
+    async fn open_at(base: &str, authority: Option<&Path>, client: &Client, version: &str) -> Result<Self> {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
         let folder = tests.join("../.run/phoenix");
         if !folder.join("node_modules/phoenix").exists() {
@@ -30,11 +35,14 @@ impl Page {
                 "the client of Phoenix channels is not installed: run tests/phoenix/install, as ./dev test does"
             )
         }
-        let url = format!("{}/socket", world.gateway_url().replacen("http", "ws", 1));
+        let url = format!("{base}/socket");
         let token = client.access_token().context("no token")?;
         let request = json!({"url": url, "token": token, "vsn": version});
         let mut command = Command::new("node");
         command.arg(tests.join("phoenix/peer.mjs")).arg(folder).arg(request.to_string());
+        if let Some(authority) = authority {
+            command.env("NODE_EXTRA_CA_CERTS", authority);
+        }
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let input = child.stdin.take().context("no input")?;
         let output = BufReader::new(child.stdout.take().context("no output")?).lines();
@@ -110,4 +118,42 @@ async fn a_current_phoenix_client_joins_and_talks() -> Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_phoenix_client_of_the_first_version_joins_and_talks() -> Result<()> {
     both_ways("1.0.0").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn phoenix_clients_of_both_versions_meet_over_tls() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-days", "2", "-keyout", "server.key", "-out", "server.pem", "-nodes"])
+        .args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+        .current_dir(folder.path())
+        .output()
+        .await
+        .context("running openssl")?;
+    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let world = World::start().await?;
+    let port = Port::reserve()?;
+    let (plain, place) = (world.gateway_url().replacen("http://", "", 1), folder.path().display());
+    let listeners = format!(
+        "[{{ address = '{plain}' }}, {{ address = '{}', tls = {{ certificates = [{{ chain = '{place}/server.pem', key = '{place}/server.key' }}] }} }}]",
+        port.address()
+    );
+    let settings = [("ORRERY_GATEWAY__LISTENERS", listeners.as_str())];
+    let _service = world.spawn_with(&["gateway", "autha", "discovery"], &settings).await?;
+    let base = format!("wss://localhost:{}", port.address().port());
+    let authority = folder.path().join("server.pem");
+    let (ada, ada_client) = somebody(&world).await?;
+    let (bob, bob_client) = somebody(&world).await?;
+    let mut current = Page::open_at(&base, Some(&authority), &ada_client, "2.0.0").await?;
+    let mut first = Page::open_at(&base, Some(&authority), &bob_client, "1.0.0").await?;
+    tell(&mut current, &mut first, &bob).await?;
+    tell(&mut first, &mut current, &ada).await
+}
+
+async fn tell(from: &mut Page, to: &mut Page, recipient: &Person) -> Result<()> {
+    from.send("message", json!({"content": "over TLS", "recipient": recipient.id})).await?;
+    let got = to.until("pending_messages", |data| data["messages"][0].is_object()).await?;
+    ensure!(got["messages"][0]["content"] == "over TLS", "{got}");
+    Ok(())
 }

@@ -79,10 +79,10 @@ async fn behind(world: &World) -> Result<(Vec<Service>, Vec<Port>, String)> {
         let port = Port::reserve()?;
         let address = port.address().to_string();
         replicas.push(world.spawn_with(&["autha"], &[("ORRERY_AUTHA__LISTEN", address.as_str())]).await?);
-        urls.push(format!("'http://{address}'"));
+        urls.push(format!("http://{address}"));
         ports.push(port);
     }
-    Ok((replicas, ports, format!("[{}]", urls.join(", "))))
+    Ok((replicas, ports, urls.join(",")))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@ mod broker_states;
 mod database;
 mod demo;
 mod encrypted;
+mod gateway;
 mod kills;
 mod mail;
 mod maily;
