@@ -13,8 +13,8 @@ TARGET = {"job", "instance", "workload"}
 RECORDED = {"orrery:bus_event_age_seconds:p99_5m": {"handler"}, "orrery:bus_deliveries:rate5m": {"handler", "outcome"}, "orrery:outbox_relayed:rate5m": {"producer", "result"}}
 
 
-def test_there_is_one_for_system_bus_accounts_images_mail_and_peers() -> None:
-    assert DASHBOARDS.keys() == {"system", "bus", "accounts", "images", "mail", "peers"}
+def test_there_is_one_for_system_bus_accounts_images_mail_partners_and_peers() -> None:
+    assert DASHBOARDS.keys() == {"system", "bus", "accounts", "images", "mail", "partners", "peers"}
     for name, dashboard in DASHBOARDS.items():
         assert dashboard["uid"] == f"orrery-{name}"
         ids = [panel["id"] for panel in dashboard["panels"]]
